@@ -1,0 +1,78 @@
+# Every command of the project. `make` alone lists them.
+#
+# The environment is made once, in .venv, from requirements-dev.lock: exact versions with
+# hashes, fetched by pip as pip is configured on this machine. Recipes call its interpreter by
+# a relative path, so a checkout may stand below a folder with spaces.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint format types imports docs lock check clean
+
+PY := .venv/bin/python
+READY := .venv/.ready
+SOURCES := driftlock_otlp tests deploy
+
+help: ## Show this list
+	@echo "usage: make TARGET [ARGS=\"...\"]"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@echo
+	@echo "The first one that needs it sets up .venv; all it takes is Python 3.11 or newer."
+
+setup: $(READY) ## Make .venv with the locked dependencies
+
+$(READY): requirements-dev.lock pyproject.toml
+	@python=; \
+	for candidate in "$$PYTHON" python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	    if [ -n "$$candidate" ] && "$$candidate" -c \
+	        'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "Driftlock needs Python 3.11 or newer with its venv module, and found none." >&2; \
+	    echo "  Debian, Ubuntu: apt-get install python3 python3-venv" >&2; \
+	    echo "  macOS:          brew install python" >&2; \
+	    echo "  elsewhere:      make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$python" --version) (once, about a minute) ..."; \
+	"$$python" -m venv --clear .venv
+	@PIP_USER=0 $(PY) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@PIP_USER=0 $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+run: $(READY) ## Start the sidecar: make run ARGS="--config config/sidecar.yaml"
+	@$(PY) -m driftlock_otlp run $(ARGS)
+
+demo: $(READY) ## Watch it find anomalies in made-up telemetry
+	@$(PY) deploy/demo/demo.py $(ARGS)
+
+test: $(READY) ## Run the tests: make test ARGS="tests/unit -k config"
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(READY) ## Check style and formatting
+	@$(PY) -m ruff check $(SOURCES)
+	@$(PY) -m ruff format --check $(SOURCES)
+
+format: $(READY) ## Correct formatting and what style can be corrected
+	@$(PY) -m ruff check --fix $(SOURCES)
+	@$(PY) -m ruff format $(SOURCES)
+
+types: $(READY) ## Check types
+	@$(PY) -m mypy
+
+imports: $(READY) ## Check who imports whom
+	@.venv/bin/lint-imports
+
+docs: $(READY) ## Write the generated pages (configuration, metrics)
+	@$(PY) -m tests.docs.generate
+
+lock: ## Renew uv.lock and what follows from it (needs uv)
+	uv lock --upgrade
+	uv export --quiet --frozen --no-header --no-annotate --no-dev --no-emit-project --output-file requirements.lock
+	uv export --quiet --frozen --no-header --no-annotate --no-emit-project --output-file requirements-dev.lock
+
+check: lint types imports test ## All of lint, types, imports and test
+
+clean: ## Remove .venv, caches and build products
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find driftlock_otlp tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Driftlock OTLP: compression-based anomaly detection as an OpenTelemetry sidecar."""

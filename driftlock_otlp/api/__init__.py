@@ -1,0 +1,1 @@
+"""The management HTTP server: metrics and health."""

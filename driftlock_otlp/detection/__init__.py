@@ -1,0 +1,1 @@
+"""Compression-based anomaly detection on windows of typed columns; no I/O, no wire format."""

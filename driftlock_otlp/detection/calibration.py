@@ -1,0 +1,107 @@
+"""From evidence to calibrated surprise, by the stream's own past.
+
+A window yields a vector of evidence, one number per claim about a column. What is large for
+one claim is ordinary for another, and real telemetry is bursty, so each is measured by its
+own history: robust z, then the tail probability of that z (rank inside the history, a
+generalised Pareto tail of fixed shape beyond it), in bits. The strongest claim is the
+window's; its bits are calibrated once more against the past windows' strongest claims, which
+absorbs the number of claims, their dependence and the misfit of the first step.
+
+Everything here is a pure function of the stored vectors: an auditor can compute it again.
+
+References:
+    Coles 2001, "An Introduction to Statistical Modeling of Extreme Values", chapter 4.
+    Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World" (conformal p).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from driftlock_otlp.detection.columns import Floats
+
+_LN2 = math.log(2.0)
+_TAIL_SHARE = 0.05
+"""Share of the history that shapes the tail."""
+_SHAPE = 0.2
+"""Generalised Pareto shape: heavier than exponential, whose bars are wrong by 8 to 14 times."""
+_PRIOR_WEIGHT = 5.0
+"""Excesses that the prior on the tail's scale is worth; without it 60 windows do not calibrate."""
+_PRIOR_RATIO = 0.6
+_FEWEST_IN_TAIL = 5
+
+
+class Tail:
+    """Surprise of a score against a sample: -log2 P(score at least this large).
+
+    Args:
+        scores: float64, (n,), n >= 6: the history.
+        least_scale: Smallest prior scale of the tail, in the scores' unit; keeps columns that
+            are zero almost always from calling everything else impossible.
+    """
+
+    def __init__(self, scores: Floats, least_scale: float = 1e-3) -> None:
+        self.sorted = np.sort(scores)
+        n = len(self.sorted)
+        k = max(int(_TAIL_SHARE * n), _FEWEST_IN_TAIL)
+        self.threshold = float(self.sorted[n - k - 1])
+        excess = self.sorted[n - k :] - self.threshold
+        beyond = int((excess > 0).sum())
+        self.base_bits = -math.log2((beyond + 1) / (n + 1))
+        prior = max(_PRIOR_RATIO * (self.threshold - float(self.sorted[n // 2])), least_scale)
+        self.scale = (float(excess.sum()) * (1 - _SHAPE) + _PRIOR_WEIGHT * prior) / (beyond + _PRIOR_WEIGHT) + 1e-9
+
+    def bits(self, scores: Floats) -> Floats:
+        """Return the surprise of each score, in bits, >= 0; float64, (m,)."""
+        n = len(self.sorted)
+        ranks = n - np.searchsorted(self.sorted, scores, side="left")
+        inside = np.minimum(-np.log2((ranks + 1) / (n + 1)), self.base_bits)
+        excess = np.maximum(scores - self.threshold, 0.0)
+        outside = self.base_bits + np.log1p(_SHAPE * excess / self.scale) / (_SHAPE * _LN2)
+        result: Floats = np.where(scores > self.threshold, outside, inside)
+        return result
+
+
+class Calibration:
+    """What a history of evidence vectors says about a new one.
+
+    Args:
+        history: float64, (n, d), n >= 6: past evidence vectors, oldest first.
+        units: float64, (d,): what counts as little evidence in each column: 3 for bits, 1 for
+            multiples of a standard deviation.
+        two_sided: bool, (d,): columns where too little is as odd as too much.
+    """
+
+    def __init__(self, history: Floats, units: Floats, two_sided: npt.NDArray[np.bool_]) -> None:
+        self.two_sided = two_sided
+        self.median = np.median(history, axis=0)
+        spread = 1.4826 * np.median(np.abs(history - self.median), axis=0)
+        upper = (np.quantile(history, 0.9, axis=0) - self.median) / 1.2816
+        self.spread = np.maximum.reduce([spread, upper, 1e-3 * np.abs(self.median) + 0.5])
+        self.spread = np.where(two_sided, np.maximum(spread, 1e-3 * np.abs(self.median) + 0.02), self.spread)
+        z = self._z(history)
+        self.tails = [Tail(z[:, j], least_scale=float(units[j] / self.spread[j])) for j in range(history.shape[1])]
+        self.past = Tail(self.column_bits(history).max(axis=1))
+
+    def column_bits(self, vectors: Floats) -> Floats:
+        """Return the surprise of each column of each vector; float64, (m, d), bits."""
+        z = self._z(vectors)
+        columns = [tail.bits(z[:, j]) for j, tail in enumerate(self.tails)]
+        return np.column_stack(columns)
+
+    def window_bits(self, strongest: float) -> float:
+        """Return the calibrated surprise of a window whose strongest column has these bits."""
+        return float(self.past.bits(np.array([strongest]))[0])
+
+    def p_value(self, strongest: float) -> float:
+        """Return the conformal p-value of a window, in (0, 1]: never 0, ties count."""
+        past = self.past.sorted
+        return float((1 + np.count_nonzero(past >= strongest)) / (1 + past.size))
+
+    def _z(self, vectors: Floats) -> Floats:
+        z = (vectors - self.median) / self.spread
+        result: Floats = np.where(self.two_sided, np.abs(z), np.maximum(z, 0.0))
+        return result

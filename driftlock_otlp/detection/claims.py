@@ -1,0 +1,94 @@
+"""Claims: the kinds of evidence that a column can give, and what a window's evidence is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from driftlock_otlp.detection.columns import Floats
+
+BITS_UNIT = 3.0
+"""Three bits are little evidence: the prior scale of a tail over evidence in bits."""
+SIGMA_UNIT = 1.0
+"""One standard deviation is little: the prior scale of a tail over magnitudes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One way in which a column of a window may differ from the baseline.
+
+    Attributes:
+        column: Name of the column.
+        name: `shift` (symbols or values are distributed otherwise), `novelty` (a never-seen
+            symbol arrives at a rate of its own), `order` (the compressor needs more, or fewer,
+            bits a record than before), `level` (the median moved), `point` (a value unlike any
+            seen), `rate` (records per second).
+        kind: What it tells people: `pattern`, `volume`, `value` or `sequence`.
+        unit: Prior scale of its tail.
+        is_two_sided: True when too little is as odd as too much.
+    """
+
+    column: str
+    name: str
+    kind: str
+    unit: float = BITS_UNIT
+    is_two_sided: bool = False
+
+
+@dataclass(slots=True)
+class Sizes:
+    """Bytes of a window, its baseline and both together, raw and compressed, over all columns."""
+
+    baseline_raw: int = 0
+    baseline: int = 0
+    window_raw: int = 0
+    window: int = 0
+    both: int = 0
+
+    def add(self, other: Sizes) -> None:
+        """Add the bytes of a further column."""
+        self.baseline_raw += other.baseline_raw
+        self.baseline += other.baseline
+        self.window_raw += other.window_raw
+        self.window += other.window
+        self.both += other.both
+
+    @property
+    def ncd(self) -> float:
+        """Normalised compression distance, about 0 (alike) to 1; 0 without a baseline.
+
+        References:
+            Cilibrasi & Vitanyi 2005, "Clustering by compression".
+        """
+        larger = max(self.baseline, self.window)
+        return (self.both - min(self.baseline, self.window)) / larger if larger and self.baseline else 0.0
+
+
+@dataclass(slots=True)
+class ColumnEvidence:
+    """What one column of a window says, claim by claim.
+
+    Attributes:
+        values: float64, one per claim of the column's model; NaN where the claim does not
+            apply to this window.
+        sizes: Compressed sizes, for the facts reported with the window.
+    """
+
+    values: Floats
+    sizes: Sizes = field(default_factory=Sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The most telling difference between a window and its baseline in one column.
+
+    Attributes:
+        label: The symbol concerned; empty where the column has none.
+        text: One sentence, with `{label}` where the symbol is to be quoted.
+        observed: What the window held.
+        expected: What the baseline predicts.
+    """
+
+    label: str
+    text: str
+    observed: str
+    expected: str

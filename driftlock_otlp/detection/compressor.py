@@ -1,0 +1,121 @@
+"""Compressed sizes of typed columns; the only module that knows OpenZL.
+
+OpenZL is called with pinned format version and checksums off, since both change sizes, and
+with a reference held to every buffer until the call returns, since its `Input` keeps none.
+It holds the GIL for the whole call: use it in worker processes only.
+
+Where OpenZL has no wheel, zstd serves through the same interface. The fingerprint tells the
+two apart: baselines of one are never compared with windows of the other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from driftlock_otlp.errors import CompressorError, ConfigError
+
+Array = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int16]
+
+_OPENZL_FORMAT_VERSION = 27
+_CHECKSUM_OFF = 2
+_ZSTD_LEVEL = 3
+
+
+class Compressor(Protocol):
+    """Tells how many bytes a typed column costs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, version and parameters: sizes are comparable only if this is equal."""
+        ...
+
+    def compressed_size(self, column: Array) -> int:
+        """Return the size in bytes of the compressed column; the same column always costs the same.
+
+        Args:
+            column: Contiguous, native byte order, one dimension.
+
+        Raises:
+            CompressorError: The library failed.
+        """
+        ...
+
+
+class OpenZLCompressor:
+    """OpenZL's generic numeric graph."""
+
+    def __init__(self) -> None:
+        from openzl import ext  # noqa: PLC0415 - absent on platforms without a wheel
+
+        self._ext = ext
+        compressor = ext.Compressor()
+        compressor.set_parameter(ext.CParam.FormatVersion, _OPENZL_FORMAT_VERSION)
+        compressor.set_parameter(ext.CParam.CompressedChecksum, _CHECKSUM_OFF)
+        compressor.set_parameter(ext.CParam.ContentChecksum, _CHECKSUM_OFF)
+        compressor.select_starting_graph(ext.graphs.Compress()(compressor))
+        context = ext.CCtx()
+        # Sticky must come first: without it the context forgets its compressor after one call.
+        context.set_parameter(ext.CParam.StickyParameters, 1)
+        context.ref_compressor(compressor)
+        self._compressor, self._context = compressor, context
+        version = f"{ext.LIBRARY_VERSION_MAJOR}.{ext.LIBRARY_VERSION_MINOR}.{ext.LIBRARY_VERSION_PATCH}"
+        self._fingerprint = f"openzl-{version}/format-{_OPENZL_FORMAT_VERSION}"
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Compressor`."""
+        return self._fingerprint
+
+    def compressed_size(self, column: Array) -> int:
+        """See `Compressor`."""
+        if column.size == 0:
+            return 0
+        buffer = np.ascontiguousarray(column)
+        try:
+            return len(self._context.compress([self._ext.Input(self._ext.Type.Numeric, buffer)]))
+        except RuntimeError as error:
+            raise CompressorError(f"OpenZL could not compress {buffer.size} values of {buffer.dtype}: {error}") from error
+
+
+class ZstdCompressor:
+    """Zstandard on the column's bytes, for platforms without OpenZL."""
+
+    def __init__(self) -> None:
+        self._context = zstandard.ZstdCompressor(
+            level=_ZSTD_LEVEL, write_checksum=False, write_content_size=False, threads=0
+        )
+        version = ".".join(map(str, zstandard.ZSTD_VERSION))
+        self._fingerprint = f"zstd-{version}/level-{_ZSTD_LEVEL}"
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Compressor`."""
+        return self._fingerprint
+
+    def compressed_size(self, column: Array) -> int:
+        """See `Compressor`."""
+        if column.size == 0:
+            return 0
+        try:
+            return len(self._context.compress(np.ascontiguousarray(column).tobytes()))
+        except zstandard.ZstdError as error:
+            raise CompressorError(f"zstd could not compress {column.size} values: {error}") from error
+
+
+def new_compressor(choice: Literal["auto", "openzl", "zstd"]) -> Compressor:
+    """Return the compressor that the setting `detection.compressor` asks for.
+
+    Raises:
+        ConfigError: OpenZL is demanded but not installed.
+    """
+    has_openzl = importlib.util.find_spec("openzl") is not None
+    if choice == "openzl" and not has_openzl:
+        raise ConfigError(
+            "detection.compressor: openzl has no wheel for this platform; use auto, which falls back to zstd"
+        )
+    return OpenZLCompressor() if has_openzl and choice != "zstd" else ZstdCompressor()

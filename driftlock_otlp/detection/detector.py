@@ -1,0 +1,425 @@
+"""Compression-based anomaly detection on one stream of windows.
+
+Each window of typed columns is compared with the baseline: how many bits would it save to
+have a model of its own? Evidence is calibrated by the stream's own past, and becomes a flag
+(conformal p-value at most the significance level) and, when it is overwhelming or accumulates,
+an alarm. `score_one` changes nothing; `learn_one` takes the verdict in.
+
+                 baseline (last unflagged windows)
+                      |
+    window -> evidence per claim -> calibrated bits -> flag -> alarm -> anomaly (until calm)
+                                                        |
+                                     unflagged: learned, 6 windows later
+
+Limits: a drift slower than the baseline's life is absorbed by it; a stream that falls silent
+gives no windows; an anomaly that lasts becomes the new normal after `adopt_after_windows`.
+
+References:
+    Keogh, Lonardi & Ratanamahatana 2004, "Towards parameter-free data mining" (compression
+    as a detector). Bayarri & Berger 2004 (evidence and p-values). The alarm policy and its
+    measured false-alarm rates are described in docs/detection.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from driftlock_otlp.detection.baseline import (
+    Baseline,
+    Evaluation,
+    PreparedWindow,
+    log2_rate,
+    prepared_of_state,
+    prepared_state,
+)
+from driftlock_otlp.detection.calibration import Calibration
+from driftlock_otlp.detection.claims import Claim, Sizes
+from driftlock_otlp.detection.columns import Columns, Floats
+from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.points import PointScores, StreamPoints
+
+ALGORITHM = "cbad-1"
+"""Part of the fingerprint; changes whenever scores change."""
+
+_LAG_WINDOWS = 6
+"""Windows between a verdict and learning: a short fault is judged before it could be learned."""
+_REFIT_WINDOWS = 20
+_YOUNG_WINDOWS = 200
+"""Until the history is this long the calibration is refitted with every window."""
+_IMMEDIATE_BITS = 4.36
+"""Beyond -log2(significance): one window alone is an alarm (11 bits at 0.01)."""
+_REPEATED_BITS = 2.36
+"""Beyond -log2(significance): this window and one of the three before it (9 bits at 0.01)."""
+_CALM_BITS = -1.64
+"""Beyond -log2(significance): below it a window is calm (5 bits at 0.01)."""
+_REPEAT_WINDOWS = 3
+_GOVERNOR_BITS = 1.0
+"""Each alarm raises the bars by this much; it wears off within a day or so."""
+_DAY_S = 86_400.0
+_CALM_WINDOWS_PER_DAY = 8_640.0
+"""One window per ten seconds: the pace for which the bars give one false alarm a day."""
+
+_POINT_CLAIM = Claim("", "point", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSettings:
+    """What of the configuration changes scores.
+
+    Attributes:
+        significance: Conformal p-value at or below which a window is flagged.
+        warm_up_windows: Scored windows before alarms are possible.
+        calibration_windows: Scored windows remembered for calibration.
+        baseline_windows: Windows in the baseline, at least.
+        baseline_records: Records in the baseline, at least.
+        recovery_windows: Calm windows that end an anomaly.
+        adopt_after_windows: Windows of an anomaly after which its regime becomes the baseline.
+    """
+
+    significance: float = 0.01
+    warm_up_windows: int = 40
+    calibration_windows: int = 2000
+    baseline_windows: int = 12
+    baseline_records: int = 600
+    recovery_windows: int = 3
+    adopt_after_windows: int = 60
+
+
+def fingerprint(settings: DetectorSettings, compressor: Compressor) -> str:
+    """Return the identity of a detector: equal fingerprints give equal scores; 16 hex digits."""
+    text = repr((ALGORITHM, compressor.fingerprint, astuple(settings)))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(slots=True)
+class WindowScore:
+    """The verdict on one window, with everything that led to it.
+
+    Attributes:
+        is_warm: Whether the stream is calibrated; before, nothing is flagged.
+        bits: Calibrated surprise of the window, bits.
+        p_value: Conformal p-value, (0, 1]; 1 while warming up.
+        margin_bits: Bits beyond the bar of an immediate alarm; negative below it.
+        is_flagged: p_value at or below the significance level.
+        is_alarm: This window raises an alarm.
+        is_anomalous: It belongs to an anomaly, as the first window or a later one.
+        is_resolved: With this window a running anomaly ends.
+        is_adopted: It ends since its regime becomes the new baseline.
+        columns: The window.
+        column_bits: Calibrated surprise of each claim, float64, (d,).
+        claims: The claims, (d,).
+        evaluation: Raw evidence and facts; None before the baseline is ready.
+        prepared: The window in the baseline's form.
+        points: Point novelty, for streams of time series.
+    """
+
+    columns: Columns
+    prepared: PreparedWindow
+    closed_unix_nano: int
+    is_warm: bool = False
+    bits: float = 0.0
+    p_value: float = 1.0
+    margin_bits: float = -math.inf
+    is_fired: bool = False
+    is_flagged: bool = False
+    is_alarm: bool = False
+    is_anomalous: bool = False
+    is_resolved: bool = False
+    is_adopted: bool = False
+    column_bits: Floats = field(default_factory=lambda: np.zeros(0))
+    claims: list[Claim] = field(default_factory=list)
+    vector: Floats = field(default_factory=lambda: np.zeros(0))
+    evaluation: Evaluation | None = None
+    points: PointScores | None = None
+
+    @property
+    def score(self) -> float:
+        """Oddness in [0, 1]: 0 while warming up, 0.5 at the bar of an immediate alarm."""
+        return to_score(self.margin_bits)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Compressed sizes over all columns."""
+        return self.evaluation.sizes if self.evaluation else Sizes()
+
+
+def to_score(margin_bits: float) -> float:
+    """Map bits beyond the bar to [0, 1].
+
+    >>> to_score(0.0), round(to_score(-11.0), 3)
+    (0.5, 0.022)
+    """
+    return 0.0 if margin_bits == -math.inf else 1.0 / (1.0 + 2.0 ** min(-margin_bits / 2.0, 1000.0))
+
+
+class StreamDetector:
+    """Detector of one stream.
+
+    Args:
+        settings: What to compare with, and when to call it odd.
+        compressor: Judges order and structure.
+    """
+
+    def __init__(self, settings: DetectorSettings, compressor: Compressor) -> None:
+        self._settings = settings
+        self.baseline = Baseline(settings.baseline_windows, settings.baseline_records, compressor)
+        self.points = StreamPoints()
+        # Longer than the calibration looks back, so that the last fit can be done again.
+        self._history: deque[Floats] = deque(maxlen=settings.calibration_windows + _LAG_WINDOWS + _REFIT_WINDOWS)
+        self._history_total = 0
+        self._calibration: Calibration | None = None
+        self._calibrated_on = (0, 0, 0)
+        self._since_refit = 0
+        self._pending: deque[tuple[PreparedWindow, bool, float]] = deque()
+        self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
+        self._recent_bits: deque[float] = deque(maxlen=_REPEAT_WINDOWS)
+        self._governor_bits = 0.0
+        self._last_closed_unix_nano = 0
+        self._interval_s = math.nan
+        self._is_open = False
+        self._open_windows = 0
+        self._calm_windows = 0
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the stream is calibrated and may alarm."""
+        return self._calibration is not None
+
+    @property
+    def has_open_anomaly(self) -> bool:
+        """Whether an anomaly is going on."""
+        return self._is_open
+
+    def score_one(self, columns: Columns, closed_unix_nano: int, duration_s: float) -> WindowScore:
+        """Return the verdict on a window, as things stand.
+
+        Args:
+            columns: The window.
+            closed_unix_nano: Time at which it closed, on the clock that closes windows.
+            duration_s: Seconds that its records span in event time, from the end of the window
+                before; 0 or less if unknown.
+
+        Raises:
+            CompressorError: The compressor failed; the window cannot be scored.
+        """
+        prepared = self.baseline.prepare(columns, log2_rate(columns.record_count, duration_s))
+        score = WindowScore(columns, prepared, closed_unix_nano)
+        score.points = self.points.score_one(columns)
+        if not self.baseline.is_ready:
+            return score
+        score.evaluation = self.baseline.evaluate(prepared)
+        score.claims = [_POINT_CLAIM, *self.baseline.claims]
+        point_bits = math.nan if score.points is None else float(score.points.bits.max())
+        score.vector = self._filled(np.concatenate(([point_bits], score.evaluation.values)))
+        if self._calibration is None:
+            return score
+        self._judge(score, self._calibration)
+        return score
+
+    def learn_one(self, score: WindowScore) -> None:
+        """Take in a window that was scored just before."""
+        self.points.learn_one(score.columns, score.points)
+        self._recent.append(score.prepared)
+        if score.is_alarm:
+            self._governor_bits += _GOVERNOR_BITS
+            self._is_open, self._open_windows = True, 0
+            # What came just before and was odd already must not be learned either.
+            limit = self._bar(_CALM_BITS)
+            self._pending = deque((w, keep and bits < limit, bits) for w, keep, bits in self._pending)
+        if self._is_open:
+            self._open_windows += 1
+            self._calm_windows = self._calm_windows + 1 if self._is_calm(score) else 0
+        if score.is_resolved:
+            self._is_open, self._calm_windows = False, 0
+        self._recent_bits.append(score.bits)
+        if score.is_adopted:
+            self._adopt()
+        else:
+            if score.vector.size and not score.is_anomalous:
+                self._history.append(score.vector)
+                self._history_total += 1
+                self._refit()
+            self._learn_baseline(score)
+        self._pace(score.closed_unix_nano)
+
+    def record_margins(self, score: WindowScore) -> Floats:
+        """Return how odd each record of a window is, as bits beyond the alarm bar; float64, (n,).
+
+        The record that contributes most gets the window's own margin, the others less by what
+        they contribute. While warming up, records are ranked by their own surprise, below any
+        bar.
+        """
+        n = score.columns.record_count
+        bar = self._bar(_IMMEDIATE_BITS)
+        saved = self.record_bits(score)
+        top = float(saved.max()) if n else 0.0
+        if score.is_warm:
+            share = saved / top if top > 0 else np.ones(n)
+            margins = score.bits * share - bar
+        elif score.evaluation is not None:
+            margins = np.minimum(saved - bar, -1.0)
+        else:
+            margins = np.full(n, -np.inf)
+        if score.points is not None:
+            margins = np.maximum(margins, np.minimum(score.points.margins, math.inf if score.is_warm else -1.0))
+        result: Floats = margins
+        return result
+
+    def record_bits(self, score: WindowScore) -> Floats:
+        """Return what each record contributes to the window's oddness; float64, (n,), bits, >= 0."""
+        if score.evaluation is None:
+            return np.zeros(score.columns.record_count)
+        weights: dict[str, float] = {}
+        if score.is_warm:
+            top = float(score.column_bits.max())
+            for claim, bits in zip(score.claims, score.column_bits, strict=True):
+                if claim.name not in {"point", "rate"} and bits > 0.25 * top:
+                    weights[claim.column] = max(weights.get(claim.column, 0.0), float(bits / max(top, 1e-9)))
+        else:
+            weights = {claim.column: 1.0 for claim in score.claims if claim.name not in {"point", "rate"}}
+        saved = self.baseline.record_bits(score.prepared, weights)
+        if score.points is not None:
+            saved = np.maximum(saved, score.points.bits)
+        return saved
+
+    def usual(self, index: int) -> float:
+        """Return the median of a claim's evidence over the calibration; NaN while warming up."""
+        known = self._calibration.median if self._calibration is not None else np.zeros(0)
+        return float(known[index]) if index < len(known) else math.nan
+
+    def state(self) -> dict[str, Any]:
+        """Return everything remembered, as plain values and arrays."""
+        return {
+            "baseline": self.baseline.state(),
+            "points": self.points.state(),
+            "history": [*self._history],
+            "history_total": self._history_total,
+            "since_refit": self._since_refit,
+            "calibrated_on": None if self._calibration is None else list(self._calibrated_on),
+            "pending": [[prepared_state(w), keep, bits] for w, keep, bits in self._pending],
+            "recent": [prepared_state(w) for w in self._recent],
+            "recent_bits": [*self._recent_bits],
+            "governor_bits": self._governor_bits,
+            "last_closed_unix_nano": self._last_closed_unix_nano,
+            "interval_s": self._interval_s,
+            "is_open": self._is_open,
+            "open_windows": self._open_windows,
+            "calm_windows": self._calm_windows,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become the detector that gave this state."""
+        self.baseline.restore(state["baseline"])
+        self.points.restore(state["points"])
+        self._history.extend(state["history"])
+        self._history_total = state["history_total"]
+        self._since_refit = state["since_refit"]
+        if state["calibrated_on"] is not None:
+            self._fit(*state["calibrated_on"])
+        self._pending = deque((prepared_of_state(w), keep, bits) for w, keep, bits in state["pending"])
+        self._recent.extend(prepared_of_state(w) for w in state["recent"])
+        self._recent_bits.extend(state["recent_bits"])
+        self._governor_bits = state["governor_bits"]
+        self._last_closed_unix_nano = state["last_closed_unix_nano"]
+        self._interval_s = state["interval_s"]
+        self._is_open = state["is_open"]
+        self._open_windows, self._calm_windows = state["open_windows"], state["calm_windows"]
+
+    def _judge(self, score: WindowScore, calibration: Calibration) -> None:
+        known = len(calibration.median)
+        score.is_warm = True
+        score.column_bits = np.zeros(len(score.vector))
+        score.column_bits[:known] = calibration.column_bits(score.vector[None, :known])[0]
+        strongest = float(score.column_bits.max())
+        score.bits = calibration.window_bits(strongest)
+        score.p_value = calibration.p_value(strongest)
+        score.is_flagged = score.p_value <= self._settings.significance
+        score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
+        point_margin = -math.inf if score.points is None else float(score.points.margins.max())
+        score.margin_bits = max(score.margin_bits, point_margin)
+        score.is_fired = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
+        score.is_alarm = score.is_fired and not self._is_open
+        if self._is_open:
+            calm = self._calm_windows + 1 if self._is_calm(score) else 0
+            score.is_adopted = self._open_windows + 1 >= self._settings.adopt_after_windows
+            score.is_resolved = score.is_adopted or calm >= self._settings.recovery_windows
+        score.is_anomalous = (score.is_fired or self._is_open) and not score.is_resolved
+
+    def _is_repeated(self, bits: float) -> bool:
+        bar = self._bar(_REPEATED_BITS) + self._governor_bits
+        return bits >= bar and any(past >= bar for past in self._recent_bits)
+
+    def _is_calm(self, score: WindowScore) -> bool:
+        return not score.is_fired and score.bits < self._bar(_CALM_BITS)
+
+    def _bar(self, beyond_bits: float) -> float:
+        """Return a bar in bits, raised for streams with more windows a day than one in ten seconds."""
+        pace = 0.0
+        if self._interval_s > 0:
+            # Half of log2: windows that follow each other fast are far from independent.
+            pace = 0.5 * max(0.0, math.log2(_DAY_S / self._interval_s / _CALM_WINDOWS_PER_DAY))
+        return -math.log2(self._settings.significance) + beyond_bits + pace
+
+    def _pace(self, closed_unix_nano: int) -> None:
+        if self._last_closed_unix_nano:
+            elapsed_s = max(closed_unix_nano - self._last_closed_unix_nano, 0) / 1e9
+            self._governor_bits *= math.exp(-elapsed_s / _DAY_S)
+            if math.isnan(self._interval_s):
+                self._interval_s = elapsed_s
+            self._interval_s += 0.02 * (elapsed_s - self._interval_s)
+        self._last_closed_unix_nano = closed_unix_nano
+
+    def _filled(self, vector: Floats) -> Floats:
+        """Replace claims that do not apply by what is usual for them."""
+        usual = np.zeros(len(vector))
+        if self._calibration is not None:
+            known = self._calibration.median
+            usual[: len(known)] = known
+        return np.where(np.isfinite(vector), vector, usual)
+
+    def _learn_baseline(self, score: WindowScore) -> None:
+        if not self.baseline.is_ready:
+            self.baseline.learn(score.prepared)
+            return
+        self._pending.append((score.prepared, not score.is_flagged and not score.is_anomalous, score.bits))
+        while len(self._pending) > _LAG_WINDOWS:
+            window, keep, _ = self._pending.popleft()
+            if keep:
+                self.baseline.learn(window)
+
+    def _refit(self) -> None:
+        last = self._history_total - _LAG_WINDOWS
+        first = max(0, last - self._settings.calibration_windows)
+        if last < self._settings.warm_up_windows:
+            return
+        self._since_refit += 1
+        if self._calibration is None or last < _YOUNG_WINDOWS or self._since_refit >= _REFIT_WINDOWS:
+            self._fit(first, last, len(self.baseline.claims) + 1)
+            self._since_refit = 0
+
+    def _fit(self, first: int, last: int, width: int) -> None:
+        """Calibrate on the evidence vectors numbered `first` to `last`, over `width` claims."""
+        start = self._history_total - len(self._history)
+        rows = [*self._history][first - start : last - start]
+        history = np.zeros((len(rows), width))
+        for i, row in enumerate(rows):
+            known = min(len(row), width)
+            history[i, :known] = row[:known]
+        claims = [_POINT_CLAIM, *self.baseline.claims][:width]
+        self._calibration = Calibration(
+            history, np.array([claim.unit for claim in claims]), np.array([claim.is_two_sided for claim in claims])
+        )
+        self._calibrated_on = (first, last, width)
+
+    def _adopt(self) -> None:
+        """Make the last windows of the anomaly the new baseline."""
+        self._pending.clear()
+        self.baseline.clear()
+        for window in self._recent:
+            self.baseline.learn(window)

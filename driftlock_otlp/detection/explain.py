@@ -1,0 +1,144 @@
+"""From evidence to words: which columns said so, what was seen, what was expected."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftlock_otlp.detection.claims import Change, Claim
+from driftlock_otlp.detection.columns import Floats
+from driftlock_otlp.detection.detector import StreamDetector, WindowScore
+from driftlock_otlp.detection.numbers import NumberModel
+from driftlock_otlp.detection.symbols import SymbolModel
+from driftlock_otlp.model import AnomalySeverity, Evidence
+
+_NOUNS = {"logs": "log records", "metrics": "data points", "traces": "spans", "gen_ai": "LLM operations"}
+_LEAST_BITS = 4.0
+_MOST_COLUMNS = 6
+_MOST_RELATED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a window was called anomalous.
+
+    Attributes:
+        sentence: One sentence for people.
+        evidence: Columns, strongest first.
+        rows: Records that contribute most, strongest first; int64, (m,), m >= 1.
+        template: Log template with the strongest evidence, empty if none or not quoted.
+    """
+
+    sentence: str
+    evidence: tuple[Evidence, ...]
+    rows: list[int]
+    template: str
+
+
+def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: str, quote_max_bytes: int) -> Explanation:
+    """Say in words why a window is anomalous; to be called before the window is learned.
+
+    Args:
+        detector: The stream's detector, as it was when it scored the window.
+        score: The verdict.
+        kind: Kind of stream, for the noun.
+        subject: What the sentence is about: the service, or service and metric.
+        quote_max_bytes: Longest quotation of a symbol; 0 replaces it by a hash.
+    """
+    noun = _NOUNS[kind]
+    saved = detector.record_bits(score)
+    evidence: list[Evidence] = []
+    template = ""
+    for index in _strongest_claims(score):
+        claim = score.claims[index]
+        change = _change(detector, score, claim, noun)
+        text = change.text.replace("{label}", _quoted(change.label, quote_max_bytes))
+        bits = float(score.column_bits[index])
+        evidence.append(Evidence(claim.column or "value", claim.kind, bits, text, change.observed, change.expected))
+        if claim.column == "template" and change.label and not template and quote_max_bytes:
+            template = change.label
+    head = evidence[0]
+    others = [item.column for item in evidence[1:]]
+    also = f"; also {', '.join(dict.fromkeys(others))}" if others else ""
+    sentence = f"{subject}: {head.text}{also} (p ≤ {score.p_value:.2g}, {score.bits:.1f} bits)"
+    return Explanation(sentence, tuple(evidence), _rows(saved), template)
+
+
+def severity(margin_bits: float) -> AnomalySeverity:
+    """Return how bad an anomaly is, by the bits beyond the bar of an immediate alarm."""
+    if margin_bits < 0:
+        return AnomalySeverity.LOW
+    if margin_bits < 4:
+        return AnomalySeverity.MEDIUM
+    return AnomalySeverity.HIGH if margin_bits < 12 else AnomalySeverity.CRITICAL
+
+
+def _strongest_claims(score: WindowScore) -> list[int]:
+    """Return one claim per column, strongest first."""
+    bits = score.column_bits.copy()
+    if score.points is not None and score.points.margins.max() >= 0:
+        bits[0] = max(bits[0], float(score.points.bits.max()))
+    chosen: list[int] = []
+    seen: set[str] = set()
+    for index in np.argsort(-bits, kind="stable"):
+        column = score.claims[index].column
+        if column in seen or (chosen and bits[index] < _LEAST_BITS) or len(chosen) == _MOST_COLUMNS:
+            continue
+        seen.add(column)
+        chosen.append(int(index))
+    return chosen
+
+
+def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: str) -> Change:
+    if claim.name == "point":
+        return _point_change(detector, score)
+    model = detector.baseline.model_of(claim)
+    if isinstance(model, SymbolModel):
+        change = model.change(score.prepared.symbols[claim.column], claim, noun)
+    elif isinstance(model, NumberModel):
+        change = model.change(score.prepared.numbers[claim.column], claim, noun)
+    else:
+        return model.change(score.prepared.log2_rate, noun)
+    if claim.name != "order":
+        return change
+    index = score.claims.index(claim)
+    usual = detector.usual(index)
+    return Change(
+        change.label,
+        f"the sequence of {claim.column} costs {score.vector[index]:.2f} bits a record to compress, expected {usual:.2f}",
+        f"{score.vector[index]:.2f} bits",
+        f"{usual:.2f} bits",
+    )
+
+
+def _point_change(detector: StreamDetector, score: WindowScore) -> Change:
+    assert score.points is not None  # noqa: S101 - a point claim leads only where points are
+    row = score.points.strongest
+    for name, number in score.columns.numbers.items():
+        value = number.values[row]
+        if not number.is_point_series or not np.isfinite(value):
+            continue
+        given = score.columns.categories[number.given] if number.given else None
+        label = given.labels[given.codes[row]] if given is not None and given.codes[row] >= 0 else ""
+        nearest = detector.points.nearest(name, label, float(value))
+        of = " of {label}" if label else ""
+        text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
+        return Change(label, text, f"{value:.5g}", f"{nearest:.5g}")
+    return Change("", "a value unlike any seen before", "", "")
+
+
+def _rows(saved: Floats) -> list[int]:
+    order = np.argsort(-saved, kind="stable")
+    kept = [int(row) for row in order[:_MOST_RELATED] if saved[row] > 0]
+    return kept or [int(order[0])]
+
+
+def _quoted(label: str, most_bytes: int) -> str:
+    if most_bytes == 0:
+        return f"#{hashlib.blake2b(label.encode(), digest_size=4).hexdigest()}"
+    data = label.encode()
+    if len(data) > most_bytes:
+        label = data[:most_bytes].decode(errors="ignore") + "…"
+    return f"“{label}”"

@@ -1,0 +1,204 @@
+"""Point novelty: the bits to code a value as "the nearest value ever seen, plus a residual".
+
+For single metrics this beats prediction error: a value is cheap if something like it has been
+seen, however long ago, and is charged by its distance to the nearest known value if not. Two
+channels look at the level and at the residual from the hour-of-day mean. Bits are calibrated
+by the series' own history (rank inside, exponential tail beyond) and must exceed a budget that
+grows with the series' age.
+
+References:
+    Ziv & Lempel 1978, "Compression of individual sequences via variable-rate coding" (a value
+    as a pointer into what was seen, plus what is new).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from typing import Any
+
+import numpy as np
+
+_RESIDUAL_WEIGHT = 0.5
+_TAIL_SHARE = 0.02
+_FEWEST_IN_TAIL = 5
+_PRIOR_WEIGHT = 5.0
+_PRIOR_EXCESS = 0.05
+_LEARNING_POINTS = 50
+"""Points before the first tail is fitted."""
+_CAPACITY = 32_768
+"""Values and novelties remembered per channel; beyond it every second one is forgotten."""
+_SEASON_RATES = (0.03, 0.1, 0.3)
+_DAY_S = 86_400
+_HOURS = 24
+_LN2 = math.log(2.0)
+
+
+class _Channel:
+    """Novelty code of one real-valued sequence, with the tail that calibrates it."""
+
+    __slots__ = ("count", "deviation", "mean", "novelties", "seen")
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.novelties: list[float] = []
+        self.count = 0
+        self.mean = 0.0
+        self.deviation = 0.0
+
+    def novelty(self, value: float) -> float:
+        """Return log2(1 + c d / m): d to the nearest value seen, m the mean deviation."""
+        if not self.seen:
+            return 0.0
+        place = bisect_left(self.seen, value)
+        distance = min(abs(value - near) for near in self.seen[max(0, place - 1) : place + 1])
+        if distance == 0.0:
+            return 0.0
+        # A constant series has no deviation of its own: a thousandth of its level stands in.
+        scale = max(self.deviation, 1e-3 * abs(self.mean), 1e-9)
+        return math.log2(1.0 + _RESIDUAL_WEIGHT * distance / scale)
+
+    def bits(self, novelty: float) -> float:
+        """Return -log2 P(a novelty at least this large), by this channel's past."""
+        past, n = self.novelties, len(self.novelties)
+        if n < _LEARNING_POINTS:
+            return 0.0
+        k = max(int(_TAIL_SHARE * n), _FEWEST_IN_TAIL)
+        threshold = past[n - k - 1]
+        if novelty > threshold:
+            excess = sum(past[n - k :]) - k * threshold
+            scale = (excess + _PRIOR_WEIGHT * _PRIOR_EXCESS) / (k + _PRIOR_WEIGHT) + 1e-12
+            return math.log2(n / k) + (novelty - threshold) / (scale * _LN2)
+        return -math.log2((n - bisect_left(past, novelty) + 1) / (n + 1))
+
+    def learn(self, value: float, novelty: float) -> None:
+        """Take the value as seen, and its novelty as past."""
+        place = bisect_left(self.seen, value)
+        if place == len(self.seen) or self.seen[place] != value:
+            self.seen.insert(place, value)
+        if self.count == 0:
+            self.mean = value
+        self.count += 1
+        self.mean += (value - self.mean) / self.count
+        self.deviation += (abs(value - self.mean) - self.deviation) / self.count
+        insort(self.novelties, novelty)
+        if len(self.seen) > _CAPACITY:
+            del self.seen[1::2]
+        if len(self.novelties) > _CAPACITY:
+            del self.novelties[1::2]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "seen": np.array(self.seen),
+            "novelties": np.array(self.novelties),
+            "count": self.count,
+            "mean": self.mean,
+            "deviation": self.deviation,
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> _Channel:
+        channel = cls()
+        channel.seen = state["seen"].tolist()
+        channel.novelties = state["novelties"].tolist()
+        channel.count, channel.mean, channel.deviation = state["count"], state["mean"], state["deviation"]
+        return channel
+
+
+class PointSeries:
+    """Point novelty of one time series; one value at a time, no look-ahead.
+
+    `score_one` changes nothing; `learn_one` takes the point in.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last_alarm = -(1 << 60)
+        self.alarm_height = 0.0
+        self._level = _Channel()
+        self._seasons = [_Channel() for _ in _SEASON_RATES]
+        self._hourly_means = [[0.0] * _HOURS for _ in _SEASON_RATES]
+        self._hourly_counts = [0] * _HOURS
+
+    def score_one(self, time_s: float, value: float) -> float:
+        """Return the surprise of a point in bits, >= 0; 0 for the first 50 points."""
+        level = self._level.bits(self._level.novelty(value))
+        hour = _hour(time_s)
+        seasonal = 0.0
+        for channel, means in zip(self._seasons, self._hourly_means, strict=True):
+            residual = value - means[hour] if self._hourly_counts[hour] else 0.0
+            seasonal += channel.bits(channel.novelty(residual))
+        return max(level, seasonal / len(self._seasons))
+
+    def budget_bits(self) -> float:
+        """Return the bits that a point must exceed: it grows with the square root of age."""
+        return 1.0 + 0.5 * math.log2(self.count + 2)
+
+    def margin_bits(self, bits: float, extra_bits: float) -> float:
+        """Return the bits beyond the budget; below zero means no alarm.
+
+        For some points after an alarm only a distinctly higher surprise counts: the same
+        departure is not told twice.
+        """
+        margin = bits - self.budget_bits() - extra_bits
+        held = self.count - self.last_alarm <= max(50, int(0.03 * self.count))
+        if margin >= 0 and held and bits - 0.5 * math.log2(self.count + 2) <= self.alarm_height + 5.0:
+            return -1.0
+        return margin
+
+    def learn_one(self, time_s: float, value: float, *, alarmed_with_bits: float | None) -> None:
+        """Take the point as seen.
+
+        Args:
+            time_s: Event time, seconds since the epoch.
+            value: The value, finite.
+            alarmed_with_bits: Its surprise if it raised an alarm, else None.
+        """
+        if alarmed_with_bits is not None:
+            self.last_alarm = self.count
+            self.alarm_height = alarmed_with_bits - 0.5 * math.log2(self.count + 2)
+        self._level.learn(value, self._level.novelty(value))
+        hour = _hour(time_s)
+        self._hourly_counts[hour] += 1
+        for rate, channel, means in zip(_SEASON_RATES, self._seasons, self._hourly_means, strict=True):
+            first = self._hourly_counts[hour] == 1
+            residual = 0.0 if first else value - means[hour]
+            channel.learn(residual, channel.novelty(residual))
+            means[hour] += max(rate, 1.0 / self._hourly_counts[hour]) * (value - means[hour])
+        self.count += 1
+
+    def nearest(self, value: float) -> float:
+        """Return the value seen before that is nearest to this one; NaN if none was."""
+        seen = self._level.seen
+        if not seen:
+            return math.nan
+        place = bisect_left(seen, value)
+        return min(seen[max(0, place - 1) : place + 1], key=lambda known: abs(known - value))
+
+    def state(self) -> dict[str, Any]:
+        """Return everything remembered."""
+        return {
+            "count": self.count,
+            "last_alarm": self.last_alarm,
+            "alarm_height": self.alarm_height,
+            "level": self._level.state(),
+            "seasons": [channel.state() for channel in self._seasons],
+            "hourly_means": self._hourly_means,
+            "hourly_counts": self._hourly_counts,
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> PointSeries:
+        """Return the series that gave this state."""
+        series = cls()
+        series.count, series.last_alarm = state["count"], state["last_alarm"]
+        series.alarm_height = state["alarm_height"]
+        series._level = _Channel.of_state(state["level"])
+        series._seasons = [_Channel.of_state(item) for item in state["seasons"]]
+        series._hourly_means = [list(means) for means in state["hourly_means"]]
+        series._hourly_counts = list(state["hourly_counts"])
+        return series
+
+
+def _hour(time_s: float) -> int:
+    return int(time_s % _DAY_S * _HOURS // _DAY_S)

@@ -1,0 +1,323 @@
+"""Evidence from columns of numbers: how they are distributed, given a symbol where they depend on one."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvidence, Sizes
+from driftlock_otlp.detection.codelength import alphabet_evidence, log2_mean_exp2, mix
+from driftlock_otlp.detection.columns import Category, Codes, Floats, Ints, Number
+from driftlock_otlp.detection.compressor import Compressor
+
+_BINS = 16
+_MOST_GROUPS = 64
+"""Symbols judged separately in one window; the most frequent ones."""
+_FEWEST_BASELINE = 8
+_FEWEST_FOR_LEVEL = 8
+_LEVEL_SWING = 0.1
+_FEWEST_FOR_ORDER = 8
+_ORDER_RECORDS = 800
+
+
+@dataclass(slots=True)
+class NumberWindow:
+    """One window's numbers, finite ones only.
+
+    Attributes:
+        rows: int64, (m,): which records they belong to.
+        values: float64, (m,), on the scale that is judged.
+        labels: Symbols on which they depend; [""] if on none.
+        codes: int32, (m,): index into labels.
+        ids: int32, (k,): the model's numbers of the labels once learned, else None.
+    """
+
+    rows: Ints
+    values: Floats
+    labels: list[str]
+    codes: Codes
+    ids: Codes | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Baseline values of one symbol."""
+
+    values: Floats
+    median: float
+    spread: float
+
+
+class NumberModel:
+    """Baseline of one numeric column, and a window's evidence against it.
+
+    Args:
+        name: The column's name.
+        column: A column of that name, for its nature.
+    """
+
+    def __init__(self, name: str, column: Number) -> None:
+        self.name = name
+        self.given = column.given
+        self.unit = column.unit
+        self.is_positive_scale = column.is_positive_scale
+        self.is_point_series = column.is_point_series
+        self._fewest_for_level = 1 if column.is_point_series else _FEWEST_FOR_LEVEL
+        self.claims = [
+            Claim(name, "shift", "value"),
+            Claim(name, "level", "value", unit=SIGMA_UNIT),
+            Claim(name, "order", "sequence", unit=0.2, is_two_sided=True),
+        ]
+        self._ids: dict[str, int] = {}
+        self._windows: deque[NumberWindow] = deque()
+        self._groups: dict[str, _Group] | None = None
+        self._baseline_size: int | None = None
+
+    @classmethod
+    def of_state(cls, name: str, state: dict[str, Any]) -> NumberModel:
+        """Return an empty model of the nature that the state tells."""
+        nature = Number(np.zeros(0), state["given"], state["is_positive_scale"], state["is_point_series"], state["unit"])
+        return cls(name, nature)
+
+    def prepare(self, column: Number | None, given: Category | None) -> NumberWindow:
+        """Return the window's finite values in the form the other methods take."""
+        if column is None:
+            nothing = np.zeros(0, dtype=np.int64)
+            return NumberWindow(nothing, np.zeros(0), [""], nothing.astype(np.int32))
+        keep = np.isfinite(column.values)
+        if given is not None:
+            keep &= given.codes >= 0
+        rows = np.flatnonzero(keep)
+        values = column.values[rows]
+        if column.is_positive_scale:
+            values = np.log2(1.0 + np.maximum(values, 0.0))
+        if given is None:
+            return NumberWindow(rows, values, [""], np.zeros(len(rows), dtype=np.int32))
+        present, codes = np.unique(given.codes[rows], return_inverse=True)
+        return NumberWindow(rows, values, [given.labels[i] for i in present], codes.astype(np.int32))
+
+    def evaluate(self, window: NumberWindow, compressor: Compressor) -> ColumnEvidence:
+        """Return the evidence for each of `claims`; changes nothing that later results rest on."""
+        values = np.full(len(self.claims), np.nan)
+        groups = self._baseline_groups()
+        if len(window.values) == 0 or not groups:
+            return ColumnEvidence(values)
+        shifts, levels = [], []
+        for label, own in self._own_groups(window):
+            group = groups.get(label)
+            if group is None:
+                continue
+            if len(group.values) >= _FEWEST_BASELINE:
+                shifts.append(_shift_evidence(group.values, np.sort(own)))
+            if len(own) >= self._fewest_for_level:
+                levels.append(_level_sigmas(own, group))
+        if shifts:
+            evidence = np.array(shifts)
+            values[0] = mix(float(evidence.sum()), log2_mean_exp2(evidence))
+        if levels:
+            values[1] = max(levels)
+        sizes = Sizes()
+        if len(window.values) >= _FEWEST_FOR_ORDER:
+            sizes = self._sizes(window, groups, compressor)
+            values[2] = 8.0 * (sizes.both - sizes.baseline) / len(window.values)
+        return ColumnEvidence(values, sizes)
+
+    def learn(self, window: NumberWindow) -> None:
+        """Add the window to the baseline."""
+        window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
+        self._windows.append(window)
+        self._groups = None
+        self._baseline_size = None
+
+    def forget(self, window: NumberWindow) -> None:
+        """Take the oldest learned window out of the baseline."""
+        if window.ids is None:
+            return
+        self._windows.popleft()
+        self._groups = None
+        self._baseline_size = None
+
+    def record_bits(self, window: NumberWindow, record_count: int) -> Floats:
+        """Return how many bits each record saves under the window's own model; float64, (n,), >= 0."""
+        result = np.zeros(record_count)
+        groups = self._baseline_groups()
+        for code, label in enumerate(window.labels):
+            group = groups.get(label)
+            at = np.flatnonzero(window.codes == code)
+            if group is None or len(group.values) < _FEWEST_BASELINE or not len(at):
+                continue
+            edges = _edges(group.values)[1::2]
+            own_bins = np.searchsorted(edges, window.values[at], side="right")
+            base = np.bincount(np.searchsorted(edges, group.values, side="right"), minlength=len(edges) + 1)
+            own = np.bincount(own_bins, minlength=len(edges) + 1)
+            half = (len(edges) + 1) / 2
+            saved = np.log2((own + 0.5) / (len(at) + half)) - np.log2((base + 0.5) / (len(group.values) + half))
+            bits = np.maximum(saved, 0.0)[own_bins]
+            # Within a bin the value that lies farther out is the odder one.
+            distance = np.abs(window.values[at] - group.median) / group.spread
+            result[window.rows[at]] = bits + np.log2(1.0 + distance) * (bits > 0)
+        return result
+
+    def change(self, window: NumberWindow, claim: Claim, noun: str) -> Change:
+        """Return the group of values that says most, in words."""
+        groups = self._baseline_groups()
+        best, best_bits = None, -np.inf
+        for label, own in self._own_groups(window):
+            group = groups.get(label)
+            if group is None:
+                continue
+            bits = _level_sigmas(own, group) if claim.name == "level" else _shift_evidence(group.values, np.sort(own))
+            if bits > best_bits:
+                best, best_bits = (label, own, group), bits
+        if best is None:
+            return Change("", f"{self.name} changed", "", "")
+        label, own, group = best
+        observed, expected = self._shown(float(np.median(own))), self._shown(group.median)
+        of = " of {label}" if label else ""
+        if claim.name == "order":
+            return Change(label, f"the order of {self.name}{of} changed", "", "")
+        text = f"median {self.name}{of} is {observed}, expected {expected} ({len(own)} {noun})"
+        if observed == expected:
+            observed, expected = self._span(own), self._span(group.values)
+            text = f"{self.name}{of} lies between {observed}, expected {expected} ({len(own)} {noun})"
+        return Change(label, text, observed, expected)
+
+    def state(self) -> dict[str, Any]:
+        """Return all but the baseline's windows, which the caller keeps."""
+        return {
+            "given": self.given,
+            "unit": self.unit,
+            "is_positive_scale": self.is_positive_scale,
+            "is_point_series": self.is_point_series,
+            "ids": self._ids,
+        }
+
+    def restore(self, state: dict[str, Any], windows: list[NumberWindow]) -> None:
+        """Become the model that gave this state, with these windows as its baseline."""
+        self._ids = dict(state["ids"])
+        self._windows = deque(window for window in windows if window.ids is not None)
+        self._groups = None
+        self._baseline_size = None
+
+    def _own_groups(self, window: NumberWindow) -> list[tuple[str, Floats]]:
+        if len(window.labels) == 1:
+            return [(window.labels[0], window.values)] if len(window.values) else []
+        counts = np.bincount(window.codes, minlength=len(window.labels))
+        chosen = np.argsort(-counts, kind="stable")[:_MOST_GROUPS]
+        order = np.argsort(window.codes, kind="stable")
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        return [
+            (window.labels[i], window.values[order[starts[i] : starts[i + 1]]]) for i in chosen if counts[i]
+        ]
+
+    def _baseline_groups(self) -> dict[str, _Group]:
+        if self._groups is None:
+            self._groups = {}
+            if self._windows:
+                codes = np.concatenate([window.ids[window.codes] for window in self._windows if window.ids is not None])
+                values = np.concatenate([window.values for window in self._windows])
+                order = np.lexsort((values, codes))
+                codes, values = codes[order], values[order]
+                starts = np.searchsorted(codes, np.arange(len(self._ids) + 1))
+                for label, i in self._ids.items():
+                    own = values[starts[i] : starts[i + 1]]
+                    if len(own):
+                        self._groups[label] = _group(own)
+        return self._groups
+
+    def _sizes(self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor) -> Sizes:
+        own = _quantised(window, groups)
+        recent, held = [], 0
+        for earlier in reversed(self._windows):
+            recent.append(_quantised(earlier, groups))
+            held += len(recent[-1])
+            if held >= _ORDER_RECORDS:
+                break
+        base = np.concatenate(recent[::-1])
+        if self._baseline_size is None:
+            self._baseline_size = compressor.compressed_size(base)
+        return Sizes(
+            baseline_raw=base.nbytes,
+            baseline=self._baseline_size,
+            window_raw=own.nbytes,
+            window=compressor.compressed_size(own),
+            both=compressor.compressed_size(np.concatenate((base, own))),
+        )
+
+    def _shown(self, value: float) -> str:
+        real = 2.0**value - 1.0 if self.is_positive_scale else value
+        return f"{real:.4g}{' ' + self.unit if self.unit else ''}"
+
+    def _span(self, values: Floats) -> str:
+        low, high = np.quantile(values, (0.05, 0.95))
+        return f"{self._shown(float(low))} and {self._shown(float(high))}"
+
+
+def _group(values: Floats) -> _Group:
+    median = float(values[len(values) // 2])
+    deviations = np.abs(values - median)
+    spread = 1.4826 * float(np.median(deviations))
+    if spread <= 1e-6 * abs(median):
+        # More than half of the values are equal; a flat baseline has no spread at all, and a
+        # hundredth of its level stands in.
+        spread = max(float(deviations.mean()), 0.01 * abs(median), 1e-9)
+    return _Group(values, median, spread)
+
+
+def _level_sigmas(own: Floats, group: _Group) -> float:
+    """Return how far the median moved, in units of what the sample size lets it move.
+
+    The constant stands for the slow swing of the level itself, which more values do not average
+    out.
+    """
+    return abs(float(np.median(own)) - group.median) / (group.spread * math.sqrt(1.0 / len(own) + _LEVEL_SWING))
+
+
+def _edges(values: Floats) -> Floats:
+    """Return the interior quantiles of sorted values, (15,)."""
+    position = np.linspace(0, len(values) - 1, _BINS + 1)[1:-1]
+    low = position.astype(np.int64)
+    fraction = position - low
+    result: Floats = values[low] * (1 - fraction) + values[np.minimum(low + 1, len(values) - 1)] * fraction
+    return result
+
+
+def _shift_evidence(baseline: Floats, window: Floats) -> float:
+    """Return the evidence that two sorted samples differ, averaged over 16, 8, 4 and 2 bins.
+
+    A value equal to an edge falls into a bin of its own, so that ties (a flat series, a
+    counter that rarely moves) are told from what lies beside them.
+    """
+    edges = _edges(baseline)
+    base_left, base_right = np.searchsorted(baseline, edges, "left"), np.searchsorted(baseline, edges, "right")
+    own_left, own_right = np.searchsorted(window, edges, "left"), np.searchsorted(window, edges, "right")
+    results = []
+    for step in (1, 2, 4, 8):
+        pick = slice(step - 1, None, step)
+        base = _bin_counts(base_left[pick], base_right[pick], len(baseline))
+        own = _bin_counts(own_left[pick], own_right[pick], len(window))
+        held = own > 0
+        alphabet = int(np.count_nonzero(base + own))
+        results.append(alphabet_evidence(base[held], own[held], len(baseline), max(alphabet, 2)))
+    return log2_mean_exp2(np.array(results))
+
+
+def _bin_counts(left: Ints, right: Ints, total: int) -> Ints:
+    bounds = np.empty(2 * len(left) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, total
+    bounds[1:-1:2], bounds[2:-1:2] = left, right
+    # Equal edges repeat their bounds: what a repeated edge would count again is cut off.
+    return np.maximum(np.diff(np.maximum.accumulate(bounds)), 0)
+
+
+def _quantised(window: NumberWindow, groups: dict[str, _Group]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """Return residuals from each group's median in eighths of its spread, int16, (m,)."""
+    medians = np.array([groups[label].median if label in groups else 0.0 for label in window.labels])
+    spreads = np.array([groups[label].spread if label in groups else 1.0 for label in window.labels])
+    residual = (window.values - medians[window.codes]) / spreads[window.codes]
+    whole: np.ndarray[Any, np.dtype[np.int16]] = np.clip(np.rint(8.0 * residual), -32000, 32000).astype(np.int16)
+    return whole

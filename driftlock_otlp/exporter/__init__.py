@@ -1,0 +1,1 @@
+"""What leaves: clean data, diverted data, anomaly events."""

@@ -1,0 +1,270 @@
+"""Routes from the durable log to destinations, each with a cursor of its own.
+
+A route reads the log in order, takes the part of each request that is for it, and hands it to
+its sink. Under `divert` and `tag` it follows the verdicts: a request goes on once every record
+in it has one, or when the verdict takes too long, unscored. The cursor moves after delivery, so
+that a restart repeats at most the requests of one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import structlog
+
+from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.exporter.sinks import Sink, Work
+from driftlock_otlp.interfaces import Clock, TelemetryLog
+from driftlock_otlp.model import ItemRange, LogEntry, Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.otlp import rewrite
+from driftlock_otlp.storage import usage, verdicts
+from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
+
+_READ_BYTES = 4 << 20
+_COMMIT_REQUESTS = 64
+_IDLE_S = 0.02
+_HOUR_S = 3600
+
+_logger = structlog.get_logger(__name__)
+
+
+class Selection(Enum):
+    """Which records a route takes."""
+
+    EVERYTHING = "everything"
+    """All, at once, as they came."""
+    TAGGED = "tagged"
+    """All, anomalous ones marked."""
+    CLEAN = "clean"
+    """All but anomalous ones."""
+    ANOMALOUS = "anomalous"
+    """Anomalous ones only."""
+
+
+class ForwardRoute:
+    """One route; a `Component`.
+
+    Args:
+        selection: What it takes.
+        sink: Where it goes.
+        log: The durable log.
+        state: Cursors and verdicts.
+        watermark: Returns the position before which every record has its verdict.
+        max_wait_s: How long a verdict may take.
+        metrics: Where outcomes are counted.
+        clock: The wall clock.
+        is_metered: Whether this route adds what it passes to the usage totals; one route does.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        sink: Sink,
+        log: TelemetryLog,
+        state: StateDatabase,
+        watermark: Callable[[], int],
+        max_wait_s: float,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        is_metered: bool,
+    ) -> None:
+        self.name = f"forward:{sink.name}" if selection is not Selection.ANOMALOUS else f"divert:{sink.name}"
+        self._selection = selection
+        self._sink = sink
+        self._log = log
+        self._state = state
+        self._watermark = watermark
+        self._max_wait_s = max_wait_s
+        self._metrics = metrics
+        self._clock = clock
+        self._is_metered = is_metered
+        self._started_unix_nano = 0
+        self._unscored_said = False
+        self._unscored_until = 0
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.position = 0
+
+    async def start(self) -> None:
+        """Continue at the cursor."""
+        self.position = await self._state.read(lambda connection: cursor(connection, self.name) or 0)
+        self._started_unix_nano = self._clock()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self, grace_s: float) -> None:
+        """Finish the request in hand if it can be done in time, then let go."""
+        self._stopping.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=max(grace_s - 1.0, 0.1))
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._sink.close()
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                moved = await self._step()
+            except RetryableError as error:
+                _logger.error("route_waiting", route=self.name, error=str(error))
+                moved = False
+                await asyncio.sleep(1.0)
+            except Exception:
+                self._metrics.errors.labels("exporter").inc()
+                _logger.exception("route_failed", route=self.name)
+                moved = False
+                await asyncio.sleep(1.0)
+            if not moved:
+                await asyncio.sleep(_IDLE_S)
+
+    async def _step(self) -> bool:
+        """Pass on some requests and commit; return whether there were any."""
+        entries = self._log.read(self.position, _READ_BYTES)
+        self._show_queue(entries)
+        entries = entries[: self._ready_count(entries)][:_COMMIT_REQUESTS]
+        if not entries:
+            return False
+        ranges: dict[int, list[ItemRange]] = {}
+        if self._selection is not Selection.EVERYTHING:
+            first, last = entries[0].position, entries[-1].next_position
+            ranges = await self._state.read(lambda connection: verdicts.between(connection, first, last))
+        passed: list[LogEntry] = []
+        works: list[Work] = []
+        counts: Counter[tuple[str, str, str]] = Counter()
+        try:
+            for entry in entries:
+                await self._pass_on(entry, ranges.get(entry.position, ()), works, counts)
+                passed.append(entry)
+                if self._stopping.is_set():
+                    break
+        finally:
+            # Also when a delivery fails or is cancelled: what came before it is done.
+            if passed:
+                await self._commit(passed, works, counts)
+        return True
+
+    async def _commit(
+        self, passed: Sequence[LogEntry], works: Sequence[Work], counts: Counter[tuple[str, str, str]]
+    ) -> None:
+        position = passed[-1].next_position
+        metered = _metered(passed) if self._is_metered else {}
+
+        def commit(connection: sqlite3.Connection) -> None:
+            for work in works:
+                work(connection)
+            for (hour_unix_s, tenant, signal), (items, size, requests) in metered.items():
+                usage.add(
+                    connection,
+                    hour_unix_s=hour_unix_s,
+                    tenant=tenant,
+                    signal=signal,
+                    items=items,
+                    bytes=size,
+                    requests=requests,
+                )
+            set_cursor(connection, self.name, position)
+
+        await self._state.write(commit)
+        self.position = position
+        for (signal_name, outcome, reason), count in counts.items():
+            self._metrics.forward_items.labels(self._sink.name, signal_name, outcome, reason).inc(count)
+        self._show_queue(())
+
+    async def _pass_on(
+        self, entry: LogEntry, ranges: Sequence[ItemRange], works: list[Work], counts: Counter[tuple[str, str, str]]
+    ) -> None:
+        signal = entry.entry.signal
+        if signal is None:
+            return
+        payload, item_count = self._part(signal, entry, ranges)
+        if not item_count:
+            return
+        outcome = await self._sink.take(entry, signal, payload, item_count, ranges)
+        word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"
+        if outcome.delivered:
+            counts[signal.plural, word, ""] += outcome.delivered
+        for reason, count in outcome.dropped:
+            counts[signal.plural, "dropped", reason] += count
+        if outcome.in_transaction is not None:
+            works.append(outcome.in_transaction)
+
+    def _part(self, signal: Signal, entry: LogEntry, ranges: Sequence[ItemRange]) -> tuple[bytes, int]:
+        """Return the part of a request that is for this route, and its number of items."""
+        payload, item_count = entry.entry.payload, entry.entry.item_count
+        if self._selection is Selection.EVERYTHING:
+            return payload, item_count
+        if self._selection is Selection.TAGGED:
+            return (rewrite.tag(signal, payload, ranges) if ranges else payload), item_count
+        anomalous_count = _covered(ranges, item_count)
+        if self._selection is Selection.CLEAN:
+            if not anomalous_count:
+                return payload, item_count
+            return rewrite.split(signal, payload, ranges)[0], item_count - anomalous_count
+        return (rewrite.split(signal, payload, ranges)[1] if anomalous_count else b""), anomalous_count
+
+    def _ready_count(self, entries: Sequence[LogEntry]) -> int:
+        """Return how many of the entries may go on now."""
+        if self._selection is Selection.EVERYTHING:
+            return len(entries)
+        watermark = self._watermark()
+        late_unix_nano = self._clock() - int(self._max_wait_s * 1e9)
+        for count, entry in enumerate(entries):
+            if entry.next_position <= watermark:
+                continue
+            waiting_since = max(entry.entry.received_unix_nano, self._started_unix_nano)
+            if waiting_since > late_unix_nano:
+                return count
+            self._say_unscored(entry)
+        return len(entries)
+
+    def _say_unscored(self, entry: LogEntry) -> None:
+        signal = entry.entry.signal
+        if signal is None or self._selection is Selection.ANOMALOUS:
+            return
+        if entry.position >= self._unscored_until:
+            self._unscored_until = entry.next_position
+            self._metrics.forward_unscored_items.labels(signal.plural).inc(entry.entry.item_count)
+        if not self._unscored_said:
+            self._unscored_said = True
+            _logger.warning(
+                "forwarding_unscored",
+                route=self.name,
+                reason=f"no verdict within forward.max_wait ({self._max_wait_s:g} s): detection is down or lags",
+            )
+
+    def _show_queue(self, entries: Sequence[LogEntry]) -> None:
+        end = self._log.end()
+        self._metrics.queue_bytes.labels(self.name).set(max(end.position - self.position, 0))
+        if entries:
+            self._metrics.queue_items.labels(self.name).set(end.item_count - entries[0].items_before)
+        elif self.position >= end.position:
+            self._metrics.queue_items.labels(self.name).set(0)
+
+
+def _covered(ranges: Sequence[ItemRange], item_count: int) -> int:
+    """Return how many items lie in at least one range."""
+    covered, reached = 0, 0
+    for item in sorted(ranges, key=lambda r: r.first):
+        stop = min(item.first + item.count, item_count)
+        covered += max(stop - max(item.first, reached), 0)
+        reached = max(reached, stop)
+    return covered
+
+
+def _metered(entries: Sequence[LogEntry]) -> dict[tuple[int, str, Signal], tuple[int, int, int]]:
+    """Return (items, bytes, requests) by (hour, tenant, signal)."""
+    totals: dict[tuple[int, str, Signal], tuple[int, int, int]] = {}
+    for entry in entries:
+        new = entry.entry
+        if new.signal is None:
+            continue
+        hour_unix_s = new.received_unix_nano // 1_000_000_000 // _HOUR_S * _HOUR_S
+        key = (hour_unix_s, new.tenant, new.signal)
+        items, size, requests = totals.get(key, (0, 0, 0))
+        totals[key] = (items + new.item_count, size + len(new.payload), requests + 1)
+    return totals

@@ -1,0 +1,108 @@
+"""What both OTLP clients share: limits, the reading of a successful answer, checks of settings."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import Any
+from urllib.parse import urlsplit
+
+from google.protobuf.message import DecodeError as ProtobufDecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from driftlock_otlp.config import DEFAULT_REQUEST_LIMIT_BYTES, ExporterConfig
+from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.interfaces import ExportResult
+from driftlock_otlp.model import Signal
+
+REQUEST_LIMIT_BYTES = DEFAULT_REQUEST_LIMIT_BYTES
+"""Largest request sent, before compression (OTLP exporter specification 1.60)."""
+
+RESPONSE_LIMIT_BYTES = 4 << 20
+"""Largest response read (OTLP specification 1.11)."""
+
+HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+"""What a header's value may be, in HTTP and gRPC."""
+
+_QUOTE_CHARACTERS = 300
+_RESPONSES: dict[Signal, Any] = {
+    Signal.LOGS: ExportLogsServiceResponse,
+    Signal.METRICS: ExportMetricsServiceResponse,
+    Signal.TRACES: ExportTraceServiceResponse,
+}
+
+
+def check_size(name: str, payload: bytes) -> None:
+    """Refuse a request that OTLP does not allow to be sent.
+
+    Raises:
+        DownstreamRejectedError: It has more than `REQUEST_LIMIT_BYTES`.
+    """
+    if len(payload) > REQUEST_LIMIT_BYTES:
+        raise DownstreamRejectedError(
+            f"{name}: the request has {len(payload)} bytes, more than the {REQUEST_LIMIT_BYTES} that OTLP allows"
+        )
+
+
+def closed_error(name: str) -> DownstreamUnavailableError:
+    """Return what an export fails with once its exporter is closed."""
+    return DownstreamUnavailableError(f"{name}: the exporter is closed")
+
+
+def read_result(signal: Signal, answer: bytes) -> ExportResult:
+    """Return what the response to a successful export says.
+
+    Args:
+        signal: What was exported.
+        answer: The response message in protobuf. One that cannot be read is no failure, since
+            the data was taken: the result's message says so.
+    """
+    try:
+        partial = _RESPONSES[signal].FromString(answer).partial_success
+    except ProtobufDecodeError:
+        return ExportResult(message="the answer is not an OTLP response")
+    rejected: int = getattr(partial, f"rejected_{signal.item_noun}")
+    return ExportResult(rejected_item_count=max(rejected, 0), message=partial.error_message)
+
+
+def quote(text: str) -> str:
+    """Return a destination's words on one line and not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _QUOTE_CHARACTERS else line[: _QUOTE_CHARACTERS - 1] + "…"
+
+
+def user_agent() -> str:
+    """Return the `User-Agent` that the OTLP exporter specification asks for, after our own name."""
+    try:
+        version = metadata.version("driftlock-otlp")
+    except metadata.PackageNotFoundError:
+        version = "0"  # Run from a source tree.
+    return f"driftlock-otlp/{version} OTel-OTLP-Exporter-Python/{version}"
+
+
+def host_and_port(name: str, endpoint: str) -> tuple[str, int | None]:
+    """Return the host, in brackets if it is an IPv6 address, and the port of a URL.
+
+    Raises:
+        ConfigError: It is not a URL.
+    """
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"exporters.{name}.endpoint: {endpoint!r}: {error}") from None
+    if not host or any(character.isspace() for character in endpoint):
+        raise ConfigError(f"exporters.{name}.endpoint: {endpoint!r} is not a URL; write for example http://host:4318")
+    return (f"[{host}]" if ":" in host else host), port
+
+
+def check_client_certificate(name: str, config: ExporterConfig) -> None:
+    """Refuse a client certificate without its key, and the reverse.
+
+    Raises:
+        ConfigError: One of them is missing.
+    """
+    if (config.tls.cert_file is None) != (config.tls.key_file is None):
+        raise ConfigError(f"exporters.{name}.tls: cert_file and key_file belong together; set both or neither")

@@ -1,0 +1,200 @@
+"""The OTLP/gRPC client: one request to one destination, once.
+
+Retrying, counting and the order of requests are the caller's. Which answer may be retried is
+decided here (OTLP specification, "OTLP/gRPC Response").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError as ProtobufDecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from driftlock_otlp.config import ExporterConfig
+from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.exporter.otlp_exchange import (
+    HEADER_VALUE,
+    RESPONSE_LIMIT_BYTES,
+    check_client_certificate,
+    check_size,
+    closed_error,
+    host_and_port,
+    quote,
+    read_result,
+    user_agent,
+)
+from driftlock_otlp.interfaces import ExportResult
+from driftlock_otlp.model import Signal
+from driftlock_otlp.retry import bounded_retry_after_s
+
+_RETRYABLE = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+_HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
+
+
+class OtlpGrpcExporter:
+    """Sends OTLP over gRPC.
+
+    Args:
+        name: Key in the configuration.
+        config: Settings.
+
+    Raises:
+        ConfigError: The endpoint, a header or a TLS file cannot be used.
+    """
+
+    def __init__(self, name: str, config: ExporterConfig) -> None:
+        self._name = name
+        self._target, is_secure = _target(name, config)
+        self._credentials = _credentials(name, config) if is_secure else None
+        self._metadata = _metadata(name, config.headers)
+        self._timeout_s = config.timeout
+        self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
+        self._channel: Any = None
+        self._calls: dict[Signal, Any] = {}
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        """The exporter's key in the configuration."""
+        return self._name
+
+    async def export(self, signal: Signal, payload: bytes) -> ExportResult:
+        """Send one Export request; see `interfaces.Exporter`."""
+        check_size(self._name, payload)
+        if self._is_closed:
+            raise closed_error(self._name)
+        if self._channel is None:
+            self._connect()
+        try:
+            answer: bytes = await self._calls[signal](
+                payload, timeout=self._timeout_s, metadata=self._metadata, compression=self._compression
+            )
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            retry_after_s = _retry_after_s(error)
+            message = f"{self._name}: {self._target} answered {code.name}: {quote(error.details() or '')}"
+            is_throttled = code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after_s is not None
+            if is_throttled or code in _RETRYABLE:
+                raise DownstreamUnavailableError(message, retry_after_s) from None
+            raise DownstreamRejectedError(message) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or not self._is_closed:
+                raise
+            # Closing a channel cancels its calls, which is not the same as cancelling who waits.
+            raise closed_error(self._name) from None
+        return read_result(signal, answer)
+
+    async def close(self) -> None:
+        """Close the connection; later exports fail as retryable."""
+        self._is_closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _connect(self) -> None:
+        """Create the channel in the running loop, to which gRPC binds it."""
+        options = (
+            ("grpc.primary_user_agent", user_agent()),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", RESPONSE_LIMIT_BYTES),
+            # The caller retries, and the caller alone.
+            ("grpc.enable_retries", 0),
+            ("grpc.service_config_disable_resolution", 1),
+            # gRPC would wait up to two minutes before it tries a lost destination again.
+            ("grpc.initial_reconnect_backoff_ms", 500),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.use_local_subchannel_pool", 1),
+            # Without keep-alive a peer that vanished is noticed after the kernel's quarter of an
+            # hour. Servers take one ping in five minutes for good manners.
+            ("grpc.keepalive_time_ms", 300_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        )
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(self._target, self._credentials, options=options)
+        # Without serializers the calls take and return bytes.
+        self._calls = {signal: self._channel.unary_unary(signal.grpc_method) for signal in Signal}
+
+
+def _retry_after_s(error: grpc.aio.AioRpcError) -> float | None:
+    """Return the delay of the `google.rpc.RetryInfo` in a failure; None if it has none."""
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        try:
+            for detail in Status.FromString(value).details:
+                info = RetryInfo()
+                if detail.Unpack(info):
+                    return bounded_retry_after_s(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+        except ProtobufDecodeError:
+            return None
+    return None
+
+
+def _target(name: str, config: ExporterConfig) -> tuple[str, bool]:
+    """Return the channel's target, and whether it speaks TLS."""
+    endpoint = config.endpoint.strip()
+    scheme, separator, _ = endpoint.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in {"http", "https"}:
+        # `host:port`, or a gRPC name as `dns:///host:port` or `unix:///path`.
+        if not endpoint or any(character.isspace() for character in endpoint):
+            raise ConfigError(f"exporters.{name}.endpoint: {config.endpoint!r} is not host:port or a URL")
+        return endpoint, not config.tls.insecure
+    host, port = host_and_port(name, endpoint)
+    default_port = 443 if scheme == "https" else 80
+    return f"{host}:{default_port if port is None else port}", scheme == "https"
+
+
+def _metadata(name: str, headers: Mapping[str, str]) -> tuple[tuple[str, str | bytes], ...]:
+    entries: list[tuple[str, str | bytes]] = []
+    for key, value in headers.items():
+        lower = key.lower()
+        if not _HEADER_NAME.fullmatch(lower) or lower.startswith("grpc-") or not HEADER_VALUE.fullmatch(value):
+            raise ConfigError(f"exporters.{name}.headers.{key}: gRPC does not allow this name, or its characters")
+        entries.append((lower, value.encode() if lower.endswith("-bin") else value))
+    return tuple(entries)
+
+
+def _credentials(name: str, config: ExporterConfig) -> Any:
+    check_client_certificate(name, config)
+    tls = config.tls
+    if tls.insecure_skip_verify:
+        raise ConfigError(f"exporters.{name}.tls.insecure_skip_verify: gRPC always verifies; set tls.ca_file instead")
+    roots = _read_pem(name, "ca_file", tls.ca_file)
+    system_roots = ssl.get_default_verify_paths().cafile
+    if roots is None and system_roots is not None:
+        # gRPC would trust the list of CAs in its own package, not the system's.
+        roots = _read_pem(name, "ca_file", Path(system_roots))
+    return grpc.ssl_channel_credentials(
+        root_certificates=roots,
+        private_key=_read_pem(name, "key_file", tls.key_file),
+        certificate_chain=_read_pem(name, "cert_file", tls.cert_file),
+    )
+
+
+def _read_pem(name: str, key: str, path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"exporters.{name}.tls.{key}: cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,79 @@
+"""The catalogue: every Prometheus metric the sidecar serves, declared once.
+
+Labels take values from small, bounded sets only.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """All metrics, registered in one registry.
+
+    Args:
+        registry: Where to register; a new one by default, so that tests do not share counts.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"driftlock_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"driftlock_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(f"driftlock_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
+
+        self.receiver_requests = counter(
+            "receiver_requests", "Export requests by outcome: accepted, refused (try again), rejected (bad input).",
+            "signal", "transport", "outcome",
+        )
+        self.receiver_items = counter(
+            "receiver_items", "Log records, data points and spans by outcome: accepted or refused.",
+            "signal", "transport", "outcome",
+        )
+        self.receiver_bytes = counter(
+            "receiver_bytes", "Bytes of accepted requests, uncompressed.", "signal", "transport"
+        )
+        self.receiver_ack_seconds = histogram(
+            "receiver_ack_seconds", "Time from a whole request read to its acknowledgement.", "signal", "transport"
+        )
+        self.log_append_seconds = histogram("log_append_seconds", "Time of one group commit of the durable log.")
+        self.log_bytes = gauge("log_bytes", "Bytes that the durable log holds.")
+        self.queue_items = gauge("queue_items", "Items in the durable log that a cursor has yet to pass.", "cursor")
+        self.queue_bytes = gauge("queue_bytes", "Bytes in the durable log that a cursor has yet to pass.", "cursor")
+        self.forward_items = counter(
+            "forward_items",
+            "Items by destination and final outcome: forwarded, diverted or dropped (with its reason).",
+            "exporter", "signal", "outcome", "reason",
+        )
+        self.forward_unscored_items = counter(
+            "forward_unscored_items", "Items forwarded without a verdict since detection lagged behind.", "signal"
+        )
+        self.exporter_retries = counter("exporter_retries", "Failed attempts that will be repeated.", "exporter")
+        self.exporter_rejected_items = counter(
+            "exporter_rejected_items", "Items a destination said it did not take (partial success).", "exporter", "signal"
+        )
+        self.quarantine_items = gauge("quarantine_items", "Items withheld in the quarantine.")
+        self.detection_windows = counter(
+            "detection_windows",
+            "Windows by outcome: clean, flagged, anomalous, warming_up or unscored.",
+            "kind", "outcome",
+        )
+        self.detection_unscored_items = counter(
+            "detection_unscored_items", "Items that no window took, by reason.", "reason"
+        )
+        self.detection_streams = gauge("detection_streams", "Streams that are followed.", "kind")
+        self.detection_lag_seconds = gauge(
+            "detection_lag_seconds", "Age of the oldest item that awaits its verdict.", "worker"
+        )
+        self.anomalies = counter("anomalies", "Anomalies detected.", "kind", "severity")
+        self.open_anomalies = gauge("open_anomalies", "Anomalies that are still going on.")
+        self.worker_restarts = counter("worker_restarts", "Detection processes that had to be started again.")
+        self.events = counter("events", "Anomaly events by destination and outcome: sent or dropped.", "exporter", "outcome")
+        self.errors = counter("errors", "Unexpected errors that were survived, by component.", "component")

@@ -1,0 +1,1 @@
+"""The OTLP wire format: decoding, JSON mapping, responses, rewriting, anomaly events."""

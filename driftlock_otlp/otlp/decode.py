@@ -1,0 +1,93 @@
+"""OTLP Export requests in protobuf: decoding, counting and encoding, from one table per signal.
+
+Decoding keeps fields it does not know, so that a request of a newer minor version passes
+through unharmed (OTLP specification, "Future Versions and Interoperability").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError as ProtobufError
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from driftlock_otlp.errors import DecodeError
+from driftlock_otlp.model import Signal
+
+
+def _count_log_records(request: Any) -> int:
+    return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)
+
+
+def _count_spans(request: Any) -> int:
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def _count_data_points(request: Any) -> int:
+    count = 0
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                # Every kind of metric data calls its repeated field `data_points`.
+                if kind is not None:
+                    count += len(getattr(metric, kind).data_points)
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    message_class: type[Message]
+    count_items: Callable[[Any], int]
+
+
+_REQUESTS = {
+    Signal.LOGS: _Request(ExportLogsServiceRequest, _count_log_records),
+    Signal.METRICS: _Request(ExportMetricsServiceRequest, _count_data_points),
+    Signal.TRACES: _Request(ExportTraceServiceRequest, _count_spans),
+}
+
+
+def request_class(signal: Signal) -> type[Message]:
+    """Return the class of the signal's `Export<Signal>ServiceRequest`."""
+    return _REQUESTS[signal].message_class
+
+
+def decode(signal: Signal, payload: bytes) -> Message:
+    """Decode one Export request.
+
+    Args:
+        signal: Which of the three requests it is.
+        payload: The request as protobuf, uncompressed.
+
+    Raises:
+        DecodeError: It is not valid protobuf, nests deeper than 100 messages, or has a string
+            that is not UTF-8.
+    """
+    try:
+        return request_class(signal).FromString(payload)
+    except ProtobufError as error:
+        # upb says "Error parsing message with type '…': why".
+        why = str(error).rpartition("': ")[2]
+        why = "messages nest too deeply" if "MaxDepth" in why else why
+        name = request_class(signal).DESCRIPTOR.name
+        raise DecodeError(f"the body is not a valid {name} in protobuf: {why}") from None
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as protobuf, fields in the order of their numbers.
+
+    >>> encode(decode(Signal.LOGS, b""))
+    b''
+    """
+    return message.SerializeToString(deterministic=True)
+
+
+def count_items(signal: Signal, message: Message) -> int:
+    """Return the number of log records, of data points of all metric kinds, or of spans."""
+    return _REQUESTS[signal].count_items(message)

@@ -1,0 +1,196 @@
+"""What goes back to a sender: the only place that turns errors into gRPC and HTTP codes.
+
+A sender drops what it may not retry, so the codes decide whether data is lost: a passing
+failure must be UNAVAILABLE or 503, never INTERNAL or 500 (OTLP specification, "Failures").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from driftlock_otlp.errors import (
+    DecodeError,
+    PayloadTooLargeError,
+    PermanentError,
+    RetryableError,
+    UnauthenticatedError,
+)
+
+_LONGEST_MESSAGE = 1000
+"""Characters; gRPC carries the message in a trailer, and trailers are limited to 8 KiB."""
+
+
+class Encoding(Enum):
+    """The two encodings of OTLP/HTTP, by their media type."""
+
+    PROTOBUF = "application/x-protobuf"
+    JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcFailure:
+    """How a failed call ends.
+
+    Attributes:
+        code: A `grpc.StatusCode`.
+        message: For people, in English.
+        trailing_metadata: Holds `grpc-status-details-bin`, a `google.rpc.Status`, if there are details.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole HTTP response.
+
+    Attributes:
+        status: HTTP status code.
+        headers: Names in lower case and values, `content-type` and `content-length` included.
+        body: The response message, or a `google.rpc.Status`, in the request's encoding.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    grpc_code: grpc.StatusCode
+    number: int
+    http_status: int
+
+
+_INTERNAL = _Codes(grpc.StatusCode.INTERNAL, code_pb2.INTERNAL, 500)
+
+# The first class that fits wins.
+_CODES: tuple[tuple[type[Exception], _Codes], ...] = (
+    (PayloadTooLargeError, _Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED, 413)),
+    (UnauthenticatedError, _Codes(grpc.StatusCode.UNAUTHENTICATED, code_pb2.UNAUTHENTICATED, 401)),
+    (PermanentError, _Codes(grpc.StatusCode.INVALID_ARGUMENT, code_pb2.INVALID_ARGUMENT, 400)),
+    (RetryableError, _Codes(grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE, 503)),
+)
+
+_NUMBER_OF_HTTP_STATUS = {404: code_pb2.NOT_FOUND, 405: code_pb2.UNIMPLEMENTED, 415: code_pb2.INVALID_ARGUMENT}
+
+
+def grpc_success() -> bytes:
+    """Return the Export response of a fully accepted request: `partial_success` is unset.
+
+    The three response messages are empty alike, whatever the signal.
+    """
+    return b""
+
+
+def grpc_failure(error: Exception) -> GrpcFailure:
+    """Return how a gRPC call ends after `error`.
+
+    A `RetryableError` with a delay carries `RetryInfo`, a `DecodeError` carries `BadRequest`. Of
+    an unexpected error the sender learns nothing but that it happened.
+    """
+    codes = _codes_of(error)
+    status = _status(error, codes)
+    metadata: tuple[tuple[str, str | bytes], ...] = ()
+    if status.details:
+        metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+    return GrpcFailure(codes.grpc_code, status.message, metadata)
+
+
+def http_success(encoding: Encoding) -> HttpResponse:
+    """Return 200 with the Export response of a fully accepted request: `partial_success` is unset."""
+    return _response(200, encoding, b"{}" if encoding is Encoding.JSON else b"")
+
+
+def http_failure(error: Exception, encoding: Encoding) -> HttpResponse:
+    """Return the HTTP response to `error`.
+
+    Args:
+        error: What went wrong; a `RetryableError` with a delay gets a Retry-After in whole
+            seconds, rounded up.
+        encoding: The request's.
+    """
+    codes = _codes_of(error)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, RetryableError) and error.retry_after_s is not None:
+        headers = ((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()),)
+    return _response(codes.http_status, encoding, _encode(_status(error, codes), encoding), headers)
+
+
+def http_refusal(
+    status: int, message: str, encoding: Encoding, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> HttpResponse:
+    """Return a response to a request that is no Export request at all.
+
+    Args:
+        status: 400, 404, 405 or 415.
+        message: What is wrong and how to put it right.
+        encoding: The request's, if it has one.
+        headers: Further headers, such as Allow.
+    """
+    number = _NUMBER_OF_HTTP_STATUS.get(status, code_pb2.INVALID_ARGUMENT)
+    body = _encode(Status(code=number, message=_shorten(message)), encoding)
+    return _response(status, encoding, body, headers)
+
+
+def _codes_of(error: Exception) -> _Codes:
+    return next((codes for kind, codes in _CODES if isinstance(error, kind)), _INTERNAL)
+
+
+def _status(error: Exception, codes: _Codes) -> Status:
+    # An unexpected error may quote anything: its words belong in our log, not in an answer.
+    message = "internal error" if codes is _INTERNAL else _shorten(str(error))
+    status = Status(code=codes.number, message=message)
+    detail = _detail(error, message)
+    if detail is not None:
+        status.details.add().Pack(detail)
+    return status
+
+
+def _detail(error: Exception, message: str) -> Message | None:
+    if isinstance(error, DecodeError):
+        bad_request: Message = BadRequest(field_violations=[BadRequest.FieldViolation(description=message)])
+        return bad_request
+    if isinstance(error, RetryableError) and error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        retry_info: Message = RetryInfo(retry_delay=delay)
+        return retry_info
+    return None
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _encode(status: Status, encoding: Encoding) -> bytes:
+    if encoding is Encoding.PROTOBUF:
+        encoded: bytes = status.SerializeToString()
+        return encoded
+    return json_format.MessageToJson(status, indent=None).encode()
+
+
+def _response(
+    status: int, encoding: Encoding, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> HttpResponse:
+    return HttpResponse(
+        status,
+        (
+            (b"content-type", encoding.value.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *headers,
+        ),
+        body,
+    )

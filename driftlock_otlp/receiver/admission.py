@@ -1,0 +1,90 @@
+"""Admission: a bound on the bytes of all requests being worked on at once.
+
+Requests are refused before they are decoded, and told when to come back; what is admitted
+is never dropped for lack of room.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from driftlock_otlp.errors import OverloadedError
+
+
+class Admission:
+    """Counts the bytes in flight, for all receivers together. For one event loop; not thread-safe.
+
+    Args:
+        max_in_flight_bytes: Bytes of requests, uncompressed, that may be in flight
+            (`receiver.max_in_flight_bytes`).
+        retry_after_s: Seconds after which a refused sender should try again.
+    """
+
+    def __init__(self, max_in_flight_bytes: int, retry_after_s: float = 1.0) -> None:
+        self._max_bytes = max_in_flight_bytes
+        self._retry_after_s = retry_after_s
+        self._bytes = 0
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes admitted and not yet released."""
+        return self._bytes
+
+    def admit(self, n_bytes: int) -> Reservation:
+        """Reserve room for a request; leave the returned context to release it.
+
+        A request that is alone is admitted whatever its size, else one larger than the bound
+        could never pass; the receivers' own size limits hold for it.
+
+        Args:
+            n_bytes: Its size so far; `Reservation.grow` adds more.
+
+        Raises:
+            OverloadedError: There is no room.
+        """
+        reservation = Reservation(self)
+        reservation.grow(n_bytes)
+        return reservation
+
+    def check(self, n_bytes: int) -> None:
+        """Raise `OverloadedError` if a request of `n_bytes` would find no room now; reserve nothing."""
+        self._require_room(n_bytes, own_bytes=0)
+
+    def _require_room(self, n_bytes: int, own_bytes: int) -> None:
+        if self._bytes + n_bytes > self._max_bytes and self._bytes > own_bytes:
+            raise OverloadedError(
+                f"{self._bytes} bytes of requests are in flight and {self._max_bytes} may be; try again later",
+                retry_after_s=self._retry_after_s,
+            )
+
+    def _take(self, n_bytes: int) -> None:
+        self._bytes += n_bytes
+
+
+class Reservation:
+    """Room held by one request, released when its `with` block is left."""
+
+    __slots__ = ("_admission", "_bytes")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._bytes = 0
+
+    def grow(self, n_bytes: int) -> None:
+        """Reserve `n_bytes` more.
+
+        Raises:
+            OverloadedError: There is no room; what was reserved before is kept.
+        """
+        self._admission._require_room(n_bytes, self._bytes)
+        self._admission._take(n_bytes)
+        self._bytes += n_bytes
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._admission._take(-self._bytes)
+        self._bytes = 0

@@ -1,0 +1,114 @@
+"""The one path that both receivers share: validate, count, append, acknowledge.
+
+Success is returned only after the log has made the request durable. Every request is counted
+once, by its outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.interfaces import Clock, TelemetryLog
+from driftlock_otlp.model import NewEntry, Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.otlp import decode
+from driftlock_otlp.otlp.json_mapping import request_from_json
+
+
+class Ingest:
+    """Takes whole, uncompressed Export requests into the durable log.
+
+    Args:
+        log: Where they go.
+        metrics: Where they are counted.
+        clock: When they were received.
+    """
+
+    def __init__(self, log: TelemetryLog, metrics: Metrics, clock: Clock) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._appending: set[asyncio.Task[None]] = set()
+
+    async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str) -> int:
+        """Take one request in protobuf; the log keeps these very bytes.
+
+        Args:
+            signal: Which request it is.
+            payload: The request.
+            transport: `grpc` or `http`, for the metrics.
+
+        Returns:
+            How many items were accepted, 0 for an empty request, which is not logged.
+
+        Raises:
+            DecodeError: It is not a valid request.
+            OverloadedError: The log is full.
+            StorageUnavailableError: The log cannot take it now.
+        """
+        started_s = time.perf_counter()
+        with self.counting_failures(signal, transport):
+            item_count = decode.count_items(signal, decode.decode(signal, payload))
+            await self._accept(signal, payload, item_count, transport, started_s)
+        return item_count
+
+    async def ingest_json(self, signal: Signal, body: bytes, transport: str) -> int:
+        """Take one request in OTLP/JSON; the log keeps it re-encoded as protobuf.
+
+        Arguments, result and errors are those of `ingest_protobuf`.
+        """
+        started_s = time.perf_counter()
+        with self.counting_failures(signal, transport):
+            message = request_from_json(signal, body)
+            item_count = decode.count_items(signal, message)
+            await self._accept(signal, decode.encode(message), item_count, transport, started_s)
+        return item_count
+
+    @contextmanager
+    def counting_failures(self, signal: Signal, transport: str) -> Iterator[None]:
+        """Count a request that fails within the block.
+
+        The `ingest_*` methods count their own failures; receivers put around it what comes
+        before, such as limits and decompression.
+        """
+        try:
+            yield
+        except Exception as error:
+            outcome = "refused" if isinstance(error, RetryableError) else "rejected"
+            self._metrics.receiver_requests.labels(signal.plural, transport, outcome).inc()
+            raise
+
+    async def _accept(
+        self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float
+    ) -> None:
+        if item_count == 0:
+            self._count_accepted(signal, payload, item_count, transport, started_s)
+            return
+        # Shielded: when the caller goes away the append still happens, and must still be counted.
+        task = asyncio.create_task(self._append(signal, payload, item_count, transport, started_s))
+        self._appending.add(task)
+        task.add_done_callback(self._appending.discard)
+        await asyncio.shield(task)
+
+    async def _append(
+        self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float
+    ) -> None:
+        try:
+            await self._log.append(NewEntry(signal, payload, item_count, self._clock()))
+        except RetryableError:
+            self._metrics.receiver_items.labels(signal.plural, transport, "refused").inc(item_count)
+            raise
+        self._count_accepted(signal, payload, item_count, transport, started_s)
+
+    def _count_accepted(
+        self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float
+    ) -> None:
+        labels = (signal.plural, transport)
+        self._metrics.receiver_requests.labels(*labels, "accepted").inc()
+        self._metrics.receiver_items.labels(*labels, "accepted").inc(item_count)
+        self._metrics.receiver_bytes.labels(*labels).inc(len(payload))
+        self._metrics.receiver_ack_seconds.labels(*labels).observe(time.perf_counter() - started_s)

@@ -1,0 +1,240 @@
+"""The composition root: every component of the sidecar, built and put in order in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal as signals
+import sqlite3
+import time
+from importlib import metadata
+
+import structlog
+
+from driftlock_otlp.api.app import ApiServer, build_app
+from driftlock_otlp.config import Config
+from driftlock_otlp.detection.compressor import new_compressor
+from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.exporter.anomaly_events import EventSender
+from driftlock_otlp.exporter.delivery import Deliverer
+from driftlock_otlp.exporter.forward import ForwardRoute, Selection
+from driftlock_otlp.exporter.otlp_client import build_exporter
+from driftlock_otlp.exporter.quarantine import QuarantineRelease
+from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, QuarantineSink, Sink
+from driftlock_otlp.interfaces import Component
+from driftlock_otlp.lifecycle import Lifecycle, Readiness
+from driftlock_otlp.model import Anomaly
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.otlp.anomaly_event import anomaly_event
+from driftlock_otlp.receiver.admission import Admission
+from driftlock_otlp.receiver.grpc_server import GrpcReceiver
+from driftlock_otlp.receiver.http_server import HttpReceiver
+from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.storage import outbox, verdicts, windows
+from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.state import StateDatabase, cursors
+from driftlock_otlp.worker.pool import WorkerPool
+
+STATE_FILE = "state.db"
+LOG_DIRECTORY = "log"
+
+_HOUSEKEEPING_S = 1.0
+_PRUNE_S = 60.0
+
+_logger = structlog.get_logger(__name__)
+
+
+def version() -> str:
+    """Return the installed version, `0` when run from a source tree that is not installed."""
+    try:
+        return metadata.version("driftlock-otlp")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+class Service:
+    """The sidecar.
+
+    Args:
+        config: All settings.
+
+    Raises:
+        ConfigError: A destination is not usable as configured.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.metrics = Metrics()
+        self.readiness = Readiness()
+        clock = time.time_ns
+        queue = config.queue
+        new_compressor(config.detection.compressor)  # refuses here rather than in a worker
+        self._state = StateDatabase(queue.path / STATE_FILE, durability=queue.durability)
+        self._log = SegmentLog(
+            queue.path / LOG_DIRECTORY,
+            durability=queue.durability,
+            segment_bytes=queue.segment_bytes,
+            max_bytes=queue.max_bytes,
+            metrics=self.metrics,
+        )
+        self.pool = WorkerPool(
+            config, self._log, queue.path / LOG_DIRECTORY, self._state, self.metrics, clock, self._enqueue_events
+        )
+        self._routes = self._build_routes()
+        ingest = Ingest(self._log, self.metrics, clock)
+        admission = Admission(config.receiver.max_in_flight_bytes)
+        protocols = config.receivers.otlp.protocols
+        self.grpc = GrpcReceiver(protocols.grpc, ingest, admission, self.metrics) if protocols.grpc else None
+        self.http = HttpReceiver(protocols.http, ingest, admission, self.metrics) if protocols.http else None
+        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version()))
+        components: list[Component] = [
+            *(EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters),
+            QuarantineRelease([self._deliverer(name) for name in config.forward.exporters], self._state, self.metrics),
+            *self._routes,
+            self.pool,
+            self.api,
+            *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
+        ]
+        self._lifecycle = Lifecycle(components)
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._is_receiving = False
+        self.readiness.add("receivers", lambda: self._is_receiving)
+        self.readiness.add("detection", lambda: self.pool.is_ready)
+
+    async def start(self) -> None:
+        """Open storage and start every component, downstream first."""
+        self._state.open()
+        reached = await self._state.read(lambda connection: max(cursors(connection).values(), default=0))
+        self._log.open(minimum_end=reached)
+        await self._lifecycle.start()
+        self._is_receiving = True
+        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._greet()
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Stop every component in reverse, then close storage. What is not finished stays queued."""
+        self._is_receiving = False
+        grace_s = self._config.service.shutdown_grace if grace_s is None else grace_s
+        await self._lifecycle.stop(grace_s)
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        self._log.close()
+        self._state.close()
+
+    async def run(self) -> None:
+        """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: signals.Signals) -> None:
+            if stopping.is_set():
+                _logger.warning("stopped_at_once", signal=number.name)
+                # Nothing acknowledged is lost: it is in the durable log.
+                signals.signal(number, signals.SIG_DFL)
+                signals.raise_signal(number)
+            _logger.info("stopping", signal=number.name, grace_s=self._config.service.shutdown_grace)
+            stopping.set()
+
+        for number in (signals.SIGINT, signals.SIGTERM):
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            await self.start()
+            await stopping.wait()
+        finally:
+            await self.stop()
+        _logger.info("stopped")
+
+    def _build_routes(self) -> list[ForwardRoute]:
+        forward = self._config.forward
+        selection = {"divert": Selection.CLEAN, "tag": Selection.TAGGED, "pass": Selection.EVERYTHING}[forward.policy]
+        sinks: list[Sink] = [ExporterSink(self._deliverer(name)) for name in forward.exporters] or [DiscardSink()]
+        routes = [(selection, sink) for sink in sinks]
+        if forward.policy == "divert":
+            diverted: list[Sink] = [ExporterSink(self._deliverer(name)) for name in forward.anomalous_exporters]
+            routes += [(Selection.ANOMALOUS, sink) for sink in diverted or [QuarantineSink(time.time_ns)]]
+        return [
+            ForwardRoute(
+                selection,
+                sink,
+                self._log,
+                self._state,
+                lambda: self.pool.watermark,
+                forward.max_wait,
+                self.metrics,
+                time.time_ns,
+                is_metered=index == 0,
+            )
+            for index, (selection, sink) in enumerate(routes)
+        ]
+
+    def _deliverer(self, name: str) -> Deliverer:
+        """Return a connection of its own, so that no user of a destination waits for another."""
+        config = self._config.exporters[name]
+        return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics)
+
+    def _enqueue_events(self, connection: sqlite3.Connection, anomaly: Anomaly) -> None:
+        now = time.time_ns()
+        payload = anomaly_event(anomaly, now, version())
+        for name in self._config.event_exporters:
+            outbox.enqueue(connection, name, f"{anomaly.id}:{anomaly.state}", payload, now)
+
+    async def _keep_house(self) -> None:
+        """Let go of what every cursor has passed."""
+        pruned_s = 0.0
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            try:
+                slowest_route = min(route.position for route in self._routes)
+                self._log.release(min(slowest_route, self.pool.checkpoint))
+                if time.monotonic() - pruned_s >= _PRUNE_S:
+                    pruned_s = time.monotonic()
+                    await self._state.write(lambda connection: _prune(connection, slowest_route))
+            except RetryableError as error:
+                _logger.error("housekeeping_waiting", error=str(error))
+            except Exception:
+                self.metrics.errors.labels("service").inc()
+                _logger.exception("housekeeping_failed")
+
+    def _greet(self) -> None:
+        forward = self._config.forward
+        _logger.info(
+            "started",
+            version=version(),
+            otlp_grpc=f"{self.grpc_host()}:{self.grpc.port}" if self.grpc else "off",
+            otlp_http=f"{self.http_host()}:{self.http.port}" if self.http else "off",
+            api=f"http://{self._config.api.endpoint.host}:{self.api.port}",
+            data=str(self._config.queue.path),
+            policy=forward.policy,
+            downstream=", ".join(forward.exporters) or "none",
+        )
+        if not forward.exporters:
+            _logger.warning(
+                "no_downstream",
+                effect="telemetry is scored and then dropped, counted; anomalies are kept and logged",
+                remedy="set OTEL_EXPORTER_OTLP_ENDPOINT, or forward.exporters in a configuration file",
+            )
+
+    def grpc_host(self) -> str:
+        """Return the host of the OTLP/gRPC endpoint."""
+        grpc = self._config.receivers.otlp.protocols.grpc
+        return grpc.endpoint.host if grpc else ""
+
+    def http_host(self) -> str:
+        """Return the host of the OTLP/HTTP endpoint."""
+        http = self._config.receivers.otlp.protocols.http
+        return http.endpoint.host if http else ""
+
+
+def run(config: Config) -> None:
+    """Run the sidecar until it is told to stop."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 - absent on Windows
+
+        uvloop.install()
+    asyncio.run(Service(config).run())
+
+
+def _prune(connection: sqlite3.Connection, position: int) -> None:
+    verdicts.forget_before(connection, position)
+    windows.prune(connection)

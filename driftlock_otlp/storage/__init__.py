@@ -1,0 +1,1 @@
+"""What must survive a crash: the telemetry log and the SQLite state."""

@@ -1,0 +1,263 @@
+"""The state database: SQLite in WAL mode; what must agree is written in one transaction.
+
+Owns connections, threads, transactions and the named cursors. The tables' meaning is in the
+modules of plain functions beside this one (`anomalies`, `verdicts`, `outbox`, `quarantine`,
+`usage`), which take a connection, so that one `write` may call several of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from driftlock_otlp.errors import ConfigError, StorageFormatError, StorageUnavailableError
+from driftlock_otlp.storage.log import RETRY_AFTER_S, Durability
+from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+
+T = TypeVar("T")
+
+MAX_INTEGER = (1 << 63) - 1
+"""The largest integer that SQLite stores; event times from outside may be larger (uint64)."""
+
+_BUSY_TIMEOUT_S = 10.0
+# What the disk or another process causes; any other OperationalError is a mistake of ours.
+_PASSING_ERRORS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+}
+
+
+class StateDatabase:
+    """The state database as the sidecar's main process has it.
+
+    One thread writes and one reads, each with a connection of its own, so that a read never
+    waits for a sync. A read that starts after a write has returned sees it.
+
+    Args:
+        path: The database file; made with its directory if it does not exist.
+        durability: `fsync` survives a power cut (`synchronous=FULL`); otherwise the last
+            transactions may be lost with the power, but never halves of one.
+    """
+
+    def __init__(self, path: Path, *, durability: Durability) -> None:
+        self._path = path
+        self._durability = durability
+        self._write_thread: ThreadPoolExecutor | None = None
+        self._read_thread: ThreadPoolExecutor | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the database, make or migrate its tables, and start its threads.
+
+        Raises:
+            ConfigError: The file cannot be used.
+            StorageFormatError: A newer version wrote it, or it is not ours.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._writer = _connect(self._path, "rwc")
+            _schema_version(self._writer, self._path)  # Before anything is changed in a file that may not be ours.
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'fsync' else 'NORMAL'}")
+            _migrate(self._writer, self._path)
+            self._reader = _connect(self._path, "rw")
+            self._reader.execute("PRAGMA query_only = ON")
+        except (OSError, sqlite3.OperationalError) as error:
+            self.close()
+            raise ConfigError(
+                f"queue.path: cannot use {self._path}: {error}; make it writable or choose another queue.path"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise StorageFormatError(f"{self._path} is not a state database ({error}); move it away") from error
+        except StorageFormatError:
+            self.close()
+            raise
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="state-reader")
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction and return what it returns once that is committed.
+
+        Args:
+            work: Called in the writer thread. If it raises, everything it did is rolled back. It
+                must not commit.
+
+        Raises:
+            StorageUnavailableError: The disk did not take it, or the database is closed; nothing
+                was changed.
+        """
+        return await _run_in(self._write_thread, self._writer, "IMMEDIATE", work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on one consistent snapshot and return what it returns.
+
+        Args:
+            work: Called in the reader thread, on a connection that refuses to write.
+
+        Raises:
+            StorageUnavailableError: The disk failed, or the database is closed.
+        """
+        return await _run_in(self._read_thread, self._reader, "DEFERRED", work)
+
+    def close(self) -> None:
+        """Finish the work that was handed in and close the database. Harmless twice."""
+        for thread in (self._write_thread, self._read_thread):
+            if thread is not None:
+                thread.shutdown()
+        # The writer is the last to close, so that it can fold the WAL into the database.
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._write_thread = self._read_thread = None
+        self._writer = self._reader = None
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, for another process than the sidecar.
+
+    Raises:
+        ConfigError: There is no such file.
+        StorageFormatError: It has another schema than this version's, or is not ours.
+    """
+    return _connect_existing(path, "ro")
+
+
+def connect_shared(path: Path) -> sqlite3.Connection:
+    """Return a connection that may write beside the running sidecar; use it as `with connection:`.
+
+    Raises:
+        ConfigError: There is no such file.
+        StorageFormatError: It has another schema than this version's, or is not ours.
+    """
+    connection = _connect_existing(path, "rw")
+    # A transaction that begins by reading could not turn into a writing one beside another writer.
+    connection.isolation_level = "IMMEDIATE"
+    return connection
+
+
+def cursor(connection: sqlite3.Connection, name: str) -> int | None:
+    """Return the log position at which a cursor stands; None if it has never been set."""
+    row = connection.execute("SELECT position FROM cursors WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def set_cursor(connection: sqlite3.Connection, name: str, position: int) -> None:
+    """Move a cursor to a log position; one that stands further already stays where it is."""
+    connection.execute(
+        "INSERT INTO cursors (name, position) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET position = max(position, excluded.position)",
+        (name, position),
+    )
+
+
+def cursors(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the position of every cursor by its name."""
+    return dict(connection.execute("SELECT name, position FROM cursors ORDER BY name"))
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # isolation_level None: sqlite3 must not begin transactions of its own.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _connect_existing(path: Path, mode: str) -> sqlite3.Connection:
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: has the sidecar run with this queue.path?")
+    try:
+        connection = _connect(path, mode)
+    except sqlite3.OperationalError as error:
+        raise ConfigError(f"cannot open {path}: {error}") from error
+    try:
+        version = _schema_version(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StorageFormatError(f"{path} is not a state database ({error})") from error
+    except StorageFormatError:
+        connection.close()
+        raise
+    if version < SCHEMA_VERSION:
+        connection.close()
+        raise StorageFormatError(
+            f"{path} has schema {version}, this version needs {SCHEMA_VERSION}: start the sidecar once to migrate it"
+        )
+    return connection
+
+
+def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return how many migrations the database has taken; 0 for a new one."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application_id = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    table_count = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if application_id != APPLICATION_ID and (version or table_count):
+        raise StorageFormatError(f"{path} is a database, but not a state database of driftlock_otlp; move it away")
+    if version > SCHEMA_VERSION:
+        raise StorageFormatError(
+            f"{path} has schema {version}; this version of driftlock_otlp knows schemas up to {SCHEMA_VERSION}:"
+            " run the version that wrote it, or set queue.path to a new directory"
+        )
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Take the steps that the database has not taken yet, all in one transaction."""
+    with _transaction(connection, "IMMEDIATE"):
+        version = _schema_version(connection, path)
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite rolls back by itself on some errors; a failing rollback must not hide the reason.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+async def _run_in(
+    thread: ThreadPoolExecutor | None,
+    connection: sqlite3.Connection | None,
+    kind: str,
+    work: Callable[[sqlite3.Connection], T],
+) -> T:
+    if thread is None or connection is None:
+        raise StorageUnavailableError("the state database is closed", RETRY_AFTER_S)
+
+    def run() -> T:
+        try:
+            with _transaction(connection, kind):
+                return work(connection)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _PASSING_ERRORS:
+                raise
+            raise StorageUnavailableError(f"the state database failed: {error}", RETRY_AFTER_S) from error
+
+    return await asyncio.get_running_loop().run_in_executor(thread, run)

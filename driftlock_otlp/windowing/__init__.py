@@ -1,0 +1,1 @@
+"""From OTLP requests to windows of typed columns, per stream."""

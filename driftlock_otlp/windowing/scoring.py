@@ -1,0 +1,381 @@
+"""The whole way from a request to verdicts, for a set of streams; used by workers and by replay.
+
+One `StreamScoring` owns the windows, shapers and detectors of its streams outright. It is
+driven by requests and by the clock, does no I/O, and the same input gives the same output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from driftlock_otlp.config import Config
+from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore, fingerprint, to_score
+from driftlock_otlp.detection.explain import explain, severity
+from driftlock_otlp.errors import CompressorError
+from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, StreamKey, WindowFacts
+from driftlock_otlp.otlp.decode import decode
+from driftlock_otlp.windowing.assembler import Window, WindowAssembler
+from driftlock_otlp.windowing.batch import Shaper
+from driftlock_otlp.windowing.streams import new_shaper, split_request
+
+
+@dataclass(slots=True)
+class RecordScores:
+    """Scores of every record of one window, for replay.
+
+    Attributes:
+        positions: Position of each record's request.
+        items: Index of each record in its request.
+        times_unix_nano: Event times.
+        stream: The stream.
+        scores: [0, 1] per record.
+        p_value: Of the window.
+        is_anomalous: Whether the window belongs to an anomaly.
+    """
+
+    positions: list[int]
+    items: list[int]
+    times_unix_nano: list[int]
+    stream: StreamKey
+    scores: list[float]
+    p_value: float
+    is_anomalous: bool
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What came out of a stretch of input.
+
+    Attributes:
+        opened: Anomalies that began.
+        resolved: (anomaly id, event time of the end, resolution) of those that ended.
+        diverted: Ranges of anomalous items by position of their request.
+        windows: Number of windows by (kind, outcome).
+        facts: What is kept of every scored window.
+        unscored_items: Items that no window took, by reason.
+        records: Scores record by record, if asked for.
+    """
+
+    opened: list[Anomaly] = field(default_factory=list)
+    resolved: list[tuple[str, int, str]] = field(default_factory=list)
+    diverted: dict[int, list[ItemRange]] = field(default_factory=dict)
+    windows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    facts: list[WindowFacts] = field(default_factory=list)
+    unscored_items: Counter[str] = field(default_factory=Counter)
+    records: list[RecordScores] = field(default_factory=list)
+
+
+class _Stream:
+    """Everything remembered about one stream."""
+
+    __slots__ = ("anomaly_id", "detector", "fingerprint", "key", "last_event_unix_nano", "shaper")
+
+    def __init__(self, key: StreamKey, detector: StreamDetector, shaper: Shaper, detector_fingerprint: str) -> None:
+        self.key = key
+        self.detector = detector
+        self.shaper = shaper
+        self.fingerprint = detector_fingerprint
+        self.anomaly_id = ""
+        self.last_event_unix_nano = 0
+
+
+class StreamScoring:
+    """Windows and detectors of the streams of one partition.
+
+    Args:
+        config: All settings.
+        compressor: Judges order and structure.
+        partition: (index, count): takes the streams whose stable hash falls to `index`.
+        with_records: Also return the score of every record.
+    """
+
+    def __init__(
+        self, config: Config, compressor: Compressor, partition: tuple[int, int] = (0, 1), *, with_records: bool = False
+    ) -> None:
+        self._config = config
+        self._compressor = compressor
+        self._partition = partition
+        self._with_records = with_records
+        self._assembler = WindowAssembler(config.windows)
+        self._streams: dict[StreamKey, _Stream] = {}
+        self._is_mine: dict[StreamKey, bool] = {}
+        self._changed: set[StreamKey] = set()
+        self._settings = {
+            kind: DetectorSettings(
+                significance=config.significance(kind),
+                warm_up_windows=config.detection.warm_up_windows,
+                calibration_windows=config.detection.calibration_windows,
+                baseline_windows=config.window(kind).baseline_windows,
+                baseline_records=config.window(kind).baseline_records,
+                recovery_windows=config.detection.recovery_windows,
+                adopt_after_windows=config.detection.adopt_after_windows,
+            )
+            for kind in type(config.windows).model_fields
+        }
+        self._fingerprints = {
+            kind: _with_windows(fingerprint(settings, compressor), config.window(kind).model_dump_json())
+            for kind, settings in self._settings.items()
+        }
+
+    def feed(self, signal: Signal, payload: bytes, position: int, clock_unix_nano: int, tenant: str = "") -> Verdicts:
+        """Take one request.
+
+        Args:
+            signal: Its signal.
+            payload: OTLP protobuf.
+            position: Its position in the log; must not decrease.
+            clock_unix_nano: When it was received, on the clock that ages windows.
+            tenant: Whose it is.
+
+        Raises:
+            DecodeError: It is not OTLP; nothing was taken.
+        """
+        batches = split_request(signal, decode(signal, payload), tenant)
+        verdicts = self.advance(clock_unix_nano)
+        for batch in batches:
+            if not self._takes(batch.key):
+                continue
+            if batch.key not in self._streams and len(self._streams) >= self._config.detection.max_streams:
+                verdicts.unscored_items["max_streams"] += len(batch.items)
+                continue
+            self._changed.add(batch.key)
+            self._stream(batch.key)
+            self._score_all(self._assembler.add(batch, position), verdicts)
+        return verdicts
+
+    def advance(self, clock_unix_nano: int) -> Verdicts:
+        """Let time pass, closing the windows that are too old."""
+        verdicts = Verdicts()
+        self._score_all(self._assembler.advance(clock_unix_nano), verdicts)
+        return verdicts
+
+    def flush(self) -> Verdicts:
+        """Close every open window: the input has ended."""
+        verdicts = Verdicts()
+        self._score_all(self._assembler.flush(), verdicts)
+        return verdicts
+
+    def oldest_position(self) -> int | None:
+        """Return the position of the oldest request with a record that has no verdict yet."""
+        return self._assembler.oldest_position()
+
+    def oldest_opened_unix_nano(self) -> int | None:
+        """Return when the oldest open window opened."""
+        return self._assembler.oldest_opened_unix_nano()
+
+    def stream_counts(self) -> Counter[str]:
+        """Return the number of streams by kind."""
+        return Counter(key.kind for key in self._streams)
+
+    def warming_up_count(self) -> int:
+        """Return how many streams cannot alarm yet."""
+        return sum(not stream.detector.is_warm for stream in self._streams.values())
+
+    def take_changed(self) -> list[StreamKey]:
+        """Return the streams that changed since this was last called."""
+        changed = sorted(self._changed)
+        self._changed.clear()
+        return changed
+
+    @property
+    def clock_unix_nano(self) -> int:
+        """The clock that ages windows."""
+        return self._assembler.clock_unix_nano
+
+    def stream_state(self, key: StreamKey) -> dict[str, Any]:
+        """Return everything remembered about a stream, as plain values and arrays."""
+        stream = self._streams[key]
+        return {
+            "key": [key.kind, key.service, key.name, key.tenant],
+            "fingerprint": stream.fingerprint,
+            "detector": stream.detector.state(),
+            "shaper": stream.shaper.state(),
+            "anomaly_id": stream.anomaly_id,
+            "last_event": stream.last_event_unix_nano,
+            "windows": self._assembler.open_windows(key),
+        }
+
+    def restore(self, clock_unix_nano: int, states: Iterable[dict[str, Any]]) -> list[str]:
+        """Take over streams from a checkpoint.
+
+        Open windows are taken over in any case; a baseline only if its detector was the same.
+
+        Returns:
+            The streams that start to learn anew since settings or the compressor changed.
+        """
+        anew = []
+        self._assembler.clock_unix_nano = clock_unix_nano
+        for state in states:
+            key = StreamKey(*state["key"])
+            if not self._takes(key):
+                continue
+            stream = self._stream(key)
+            stream.last_event_unix_nano = state["last_event"]
+            if state["fingerprint"] == stream.fingerprint:
+                stream.detector.restore(state["detector"])
+                stream.shaper.restore(state["shaper"])
+                stream.anomaly_id = state["anomaly_id"]
+            else:
+                anew.append(str(key))
+            self._assembler.restore(key, state["windows"])
+        self._assembler.settle()
+        return anew
+
+    def _takes(self, key: StreamKey) -> bool:
+        index, count = self._partition
+        if count == 1:
+            return True
+        mine = self._is_mine.get(key)
+        if mine is None:
+            digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+            mine = self._is_mine[key] = int.from_bytes(digest, "big") % count == index
+        return mine
+
+    def _stream(self, key: StreamKey) -> _Stream:
+        stream = self._streams.get(key)
+        if stream is None:
+            detector = StreamDetector(self._settings[key.kind], self._compressor)
+            stream = _Stream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
+            self._streams[key] = stream
+        return stream
+
+    def _score_all(self, windows: Iterable[Window], verdicts: Verdicts) -> None:
+        for window in windows:
+            stream = self._streams[window.key]
+            self._changed.add(window.key)
+            try:
+                self._score(stream, window, verdicts)
+            except CompressorError:
+                verdicts.windows[window.key.kind, "unscored"] += 1
+                verdicts.unscored_items["compressor"] += len(window.positions)
+
+    def _score(self, stream: _Stream, window: Window, verdicts: Verdicts) -> None:
+        times = window.batch.times_unix_nano
+        last = max(times, default=0) or window.closed_unix_nano
+        previous = stream.last_event_unix_nano
+        duration_s = (last - previous) / 1e9 if previous and last > previous and not window.session else 0.0
+        columns = stream.shaper.shape(window.batch)
+        detector = stream.detector
+        score = detector.score_one(columns, window.closed_unix_nano, duration_s)
+        if self._with_records:
+            verdicts.records.append(self._record_scores(stream, window, score))
+        if score.is_alarm:
+            anomaly = self._anomaly(stream, window, score)
+            stream.anomaly_id = anomaly.id
+            verdicts.opened.append(anomaly)
+        if score.is_anomalous:
+            _add_ranges(window, stream.anomaly_id, verdicts.diverted)
+        if score.is_resolved:
+            how = "adopted" if score.is_adopted else "recovered"
+            verdicts.resolved.append((stream.anomaly_id, last, how))
+        verdicts.windows[stream.key.kind, _outcome(score)] += 1
+        verdicts.facts.append(_facts(window, score))
+        detector.learn_one(score)
+        stream.last_event_unix_nano = max(last, previous)
+
+    def _record_scores(self, stream: _Stream, window: Window, score: WindowScore) -> RecordScores:
+        margins = stream.detector.record_margins(score)
+        return RecordScores(
+            window.positions,
+            window.batch.items,
+            window.batch.times_unix_nano,
+            stream.key,
+            [to_score(float(margin)) for margin in margins],
+            score.p_value,
+            score.is_anomalous,
+        )
+
+    def _anomaly(self, stream: _Stream, window: Window, score: WindowScore) -> Anomaly:
+        key, batch, baseline = stream.key, window.batch, stream.detector.baseline
+        subject = f"{key.service} {key.name}" if key.name else key.service
+        told = explain(stream.detector, score, key.kind, subject, self._config.detection.quote_max_bytes)
+        facts = _facts(window, score)
+        traces, spans = batch.column("trace_id"), batch.column("span_id")
+        traced = [row for row in told.rows if traces[row]]
+        strongest = traced[0] if traced else told.rows[0]
+        related = dict.fromkeys(traces[row].hex() for row in traced)
+        identity = "\0".join((*_key_parts(key), window.session, str(facts.start_unix_nano), str(window.positions[0]), stream.fingerprint))
+        return Anomaly(
+            id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
+            stream=key,
+            state=AnomalyState.OPEN.value,
+            severity=severity(score.margin_bits).label,
+            detected_unix_nano=facts.end_unix_nano,
+            window_start_unix_nano=facts.start_unix_nano,
+            window_end_unix_nano=facts.end_unix_nano,
+            record_count=len(window.positions),
+            score=score.score,
+            p_value=score.p_value,
+            bits=score.bits,
+            ncd=facts.ncd,
+            compression_ratio=facts.compression_ratio,
+            baseline_compression_ratio=facts.baseline_compression_ratio,
+            entropy_bits=facts.entropy_bits,
+            baseline_entropy_bits=facts.baseline_entropy_bits,
+            baseline_windows=baseline.window_count,
+            baseline_records=baseline.record_count,
+            explanation=told.sentence,
+            evidence=told.evidence,
+            trace_id=traces[strongest].hex() if traced else "",
+            span_id=spans[strongest].hex() if traced and spans[strongest] else "",
+            related_trace_ids=tuple(list(related)[1:]),
+            template=told.template,
+            resource=batch.resource,
+            resource_schema_url=batch.resource_schema_url,
+            fingerprint=stream.fingerprint,
+            compressor=self._compressor.fingerprint,
+        )
+
+
+def _facts(window: Window, score: WindowScore) -> WindowFacts:
+    times = [time for time in window.batch.times_unix_nano if time] or [window.opened_unix_nano]
+    evaluation, sizes = score.evaluation, score.sizes
+    return WindowFacts(
+        stream=window.key,
+        start_unix_nano=min(times),
+        end_unix_nano=max(times),
+        record_count=len(window.positions),
+        outcome=_outcome(score),
+        score=score.score,
+        p_value=score.p_value,
+        bits=score.bits,
+        ncd=sizes.ncd,
+        compression_ratio=sizes.window_raw / max(sizes.window, 1),
+        baseline_compression_ratio=sizes.baseline_raw / max(sizes.baseline, 1),
+        entropy_bits=evaluation.entropy_bits if evaluation else 0.0,
+        baseline_entropy_bits=evaluation.baseline_entropy_bits if evaluation else 0.0,
+    )
+
+
+def _outcome(score: WindowScore) -> str:
+    if not score.is_warm:
+        return "warming_up"
+    if score.is_anomalous:
+        return "anomalous"
+    return "flagged" if score.is_flagged else "clean"
+
+
+def _key_parts(key: StreamKey) -> tuple[str, str, str, str]:
+    return key.tenant, key.kind, key.service, key.name
+
+
+def _with_windows(detector_fingerprint: str, window_settings: str) -> str:
+    text = detector_fingerprint + window_settings
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _add_ranges(window: Window, anomaly_id: str, diverted: dict[int, list[ItemRange]]) -> None:
+    """Add the window's items, as runs of neighbours per request."""
+    positions = np.array(window.positions, dtype=np.int64)
+    items = np.array(window.batch.items, dtype=np.int64)
+    breaks = np.flatnonzero((np.diff(positions) != 0) | (np.diff(items) != 1)) + 1
+    for run in np.split(np.arange(len(items)), breaks):
+        first = int(items[run[0]])
+        diverted.setdefault(int(positions[run[0]]), []).append(ItemRange(first, len(run), anomaly_id))

@@ -1,0 +1,47 @@
+"""The kinds of streams: how requests are split into them, and who shapes their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from driftlock_otlp.model import Signal, StreamKind
+from driftlock_otlp.windowing import logs, metrics, traces
+from driftlock_otlp.windowing.batch import Shaper, StreamBatch
+from driftlock_otlp.windowing.genai import GenAiShaper
+
+_EXTRACT: dict[Signal, Callable[[Any, str], list[StreamBatch]]] = {
+    Signal.LOGS: logs.extract,
+    Signal.METRICS: metrics.extract,
+    Signal.TRACES: traces.extract,
+}
+_SHAPERS: dict[str, Callable[[], Shaper]] = {
+    StreamKind.LOGS.value: logs.LogShaper,
+    StreamKind.METRICS.value: metrics.MetricShaper,
+    StreamKind.TRACES.value: traces.TraceShaper,
+    StreamKind.GEN_AI.value: GenAiShaper,
+}
+
+
+def split_request(signal: Signal, message: Any, tenant: str) -> list[StreamBatch]:
+    """Return the records of one request, one batch per stream, each in item order.
+
+    Args:
+        signal: The request's signal.
+        message: The decoded `Export<Signal>ServiceRequest`; not kept.
+        tenant: Organisation it belongs to.
+
+    Returns:
+        Batches that hold at least one record. Items count all records of the request, also
+        those that belong to no stream, such as our own anomaly events.
+    """
+    return _EXTRACT[signal](message, tenant)
+
+
+def new_shaper(kind: str) -> Shaper:
+    """Return a shaper that remembers nothing yet.
+
+    Args:
+        kind: Value of a `StreamKind`.
+    """
+    return _SHAPERS[kind]()

@@ -1,0 +1,116 @@
+"""What the service and a detection worker say to each other, over the worker's standard streams.
+
+Each message is msgpack behind its length (4 bytes, big-endian). Payloads never travel this
+way: the worker reads the durable log itself.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from driftlock_otlp.model import Anomaly, ItemRange, WindowFacts
+
+LENGTH = struct.Struct(">I")
+
+
+class Start(msgspec.Struct, tag=True):
+    """To the worker, first: what to do.
+
+    Attributes:
+        config_json: The configuration, secrets masked; a worker needs none.
+        log_directory: The durable log.
+        checkpoint_path: The worker's own database.
+        index: Its partition.
+        count: Number of partitions.
+        position: Where to begin without a checkpoint.
+    """
+
+    config_json: str
+    log_directory: str
+    checkpoint_path: str
+    index: int
+    count: int
+    position: int
+
+
+class Advance(msgspec.Struct, tag=True):
+    """To the worker: entries up to here are durable.
+
+    Attributes:
+        end: Position behind the last of them.
+    """
+
+    end: int
+
+
+class Stop(msgspec.Struct, tag=True):
+    """To the worker: write a checkpoint and end."""
+
+
+class Ready(msgspec.Struct, tag=True):
+    """To the service: the worker has taken over its streams.
+
+    Attributes:
+        position: Where it goes on reading.
+        stream_count: Streams taken over from the checkpoint.
+        learning_anew: Streams that warm up again since their detector changed.
+    """
+
+    position: int
+    stream_count: int
+    learning_anew: list[str]
+
+
+class Progress(msgspec.Struct, tag=True):
+    """To the service: what a stretch of the log has brought.
+
+    Attributes:
+        read_position: Everything before it has been read.
+        watermark: Every record before it has its verdict.
+        checkpoint: A restart would begin here; the log is needed from here on.
+        opened: Anomalies that began.
+        resolved: (id, event time, resolution) of anomalies that ended.
+        diverted: (position, ranges) of anomalous items.
+        windows: (kind, outcome, count).
+        facts: Scored windows.
+        unscored_items: (reason, count).
+        streams: (kind, count).
+        warming_up: Streams that cannot alarm yet.
+        oldest_open_unix_nano: When the oldest open window opened; 0 without one.
+    """
+
+    read_position: int
+    watermark: int
+    checkpoint: int
+    opened: list[Anomaly] = []
+    resolved: list[tuple[str, int, str]] = []
+    diverted: list[tuple[int, list[ItemRange]]] = []
+    windows: list[tuple[str, str, int]] = []
+    facts: list[WindowFacts] = []
+    unscored_items: list[tuple[str, int]] = []
+    streams: list[tuple[str, int]] = []
+    warming_up: int = 0
+    oldest_open_unix_nano: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[Start | Advance | Stop] = msgspec.msgpack.Decoder(Start | Advance | Stop)
+_to_service: msgspec.msgpack.Decoder[Ready | Progress] = msgspec.msgpack.Decoder(Ready | Progress)
+
+
+def encode(message: Start | Advance | Stop | Ready | Progress) -> bytes:
+    """Return the message with its length in front."""
+    data = _encoder.encode(message)
+    return LENGTH.pack(len(data)) + data
+
+
+def decode_for_worker(data: bytes) -> Start | Advance | Stop:
+    """Return the message in `data`, without its length."""
+    return _to_worker.decode(data)
+
+
+def decode_for_service(data: bytes) -> Ready | Progress:
+    """Return the message in `data`, without its length."""
+    return _to_service.decode(data)

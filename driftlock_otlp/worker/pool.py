@@ -1,0 +1,349 @@
+"""Detection workers as the service sees them: started, fed, listened to, started again.
+
+The pool makes verdicts durable before anyone may act on them: anomalies, events to send,
+diverted ranges and the detect cursor go into the state database in one transaction, and only
+then does the watermark move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from driftlock_otlp.config import Config
+from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.interfaces import Clock, TelemetryLog
+from driftlock_otlp.model import Anomaly, NewEntry
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.storage import anomalies, verdicts, windows
+from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
+from driftlock_otlp.worker import messages
+
+_POLL_S = 0.02
+_RESTART_DELAYS_S = (0.2, 1.0, 5.0, 15.0)
+_STABLE_AFTER_S = 60.0
+_QUIET_WRITE_S = 1.0
+"""Without anomalies, facts and cursors are written this often only: they can be computed again."""
+
+_logger = structlog.get_logger(__name__)
+
+OnOpened = Callable[[sqlite3.Connection, Anomaly], None]
+"""Called for each new anomaly, in the transaction that records it."""
+
+
+class _Worker:
+    """One partition: its process, and how far it has come."""
+
+    def __init__(self, index: int, count: int) -> None:
+        self.index = index
+        self.cursor_name = f"detect:{index}-of-{count}"
+        self.process: asyncio.subprocess.Process | None = None
+        self.is_ready = False
+        self.watermark = 0
+        self.checkpoint = 0
+        self.read_position = 0
+        self.told_end = 0
+        self.oldest_open_unix_nano = 0
+        self.pending: list[messages.Progress] = []
+        self.streams: dict[str, int] = {}
+        self.warming_up = 0
+
+
+class WorkerPool:
+    """All detection workers; a `Component`.
+
+    Args:
+        config: All settings.
+        log: The durable log, for its end and for clock ticks.
+        log_directory: Where workers read it.
+        state: Where verdicts are made durable.
+        metrics: Where windows and anomalies are counted.
+        clock: The wall clock.
+        on_opened: What else belongs into the transaction of a new anomaly.
+    """
+
+    name = "detection"
+
+    def __init__(
+        self,
+        config: Config,
+        log: TelemetryLog,
+        log_directory: Path,
+        state: StateDatabase,
+        metrics: Metrics,
+        clock: Clock,
+        on_opened: OnOpened,
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._log_directory = log_directory
+        self._state = state
+        self._metrics = metrics
+        self._clock = clock
+        self._on_opened = on_opened
+        count = config.detection.workers
+        self._workers = [_Worker(index, count) for index in range(count)]
+        youngest_s = min(getattr(config.windows, kind).max_age for kind in type(config.windows).model_fields)
+        # Fine enough to close windows in time, coarse enough to leave an idle disk alone.
+        self._tick_s = min(max(youngest_s / 4, 0.05), 1.0)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._has_news = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._written_s = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every worker is up."""
+        return all(worker.is_ready for worker in self._workers)
+
+    @property
+    def watermark(self) -> int:
+        """Every record before this position has its verdict, and the verdict is durable."""
+        return min(worker.watermark for worker in self._workers)
+
+    @property
+    def checkpoint(self) -> int:
+        """The log is needed from this position on, in case a worker starts again."""
+        return min(worker.checkpoint for worker in self._workers)
+
+    async def start(self) -> None:
+        """Start the workers and return; they take over their streams in the background."""
+        names = [worker.cursor_name for worker in self._workers]
+        stored = await self._state.read(lambda c: [cursor(c, name) for name in names])
+        for worker, position in zip(self._workers, stored, strict=True):
+            worker.watermark = position or 0
+        self._tasks = [asyncio.create_task(self._keep_running(worker)) for worker in self._workers]
+        self._tasks += [asyncio.create_task(self._feed()), asyncio.create_task(self._write_verdicts())]
+
+    async def stop(self, grace_s: float) -> None:
+        """Let each worker write a checkpoint and end; nothing is scored that is not a whole window."""
+        self._stopping.set()
+        for worker in self._workers:
+            self._send(worker, messages.Stop())
+        runners, others = self._tasks[: len(self._workers)], self._tasks[len(self._workers) :]
+        if runners:
+            await asyncio.wait(runners, timeout=grace_s)
+        for worker in self._workers:
+            if worker.process is not None and worker.process.returncode is None:
+                _logger.warning("worker_killed", worker=worker.index, reason="did not stop in time")
+                worker.process.kill()
+        for task in [*runners, *others]:
+            task.cancel()
+        await asyncio.gather(*runners, *others, return_exceptions=True)
+        with contextlib.suppress(RetryableError):
+            await self._write_pending()
+
+    async def _keep_running(self, worker: _Worker) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            try:
+                await self._run(worker)
+            except Exception:
+                self._metrics.errors.labels("worker").inc()
+                _logger.exception("worker_failed", worker=worker.index)
+            worker.is_ready = False
+            if self._stopping.is_set():
+                return
+            failures = 1 if time.monotonic() - started_s > _STABLE_AFTER_S else failures + 1
+            delay_s = _RESTART_DELAYS_S[min(failures, len(_RESTART_DELAYS_S)) - 1]
+            self._metrics.worker_restarts.inc()
+            code = worker.process.returncode if worker.process is not None else None
+            _logger.error("worker_ended", worker=worker.index, exit_code=code, restart_in_s=delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _run(self, worker: _Worker) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "driftlock_otlp.worker.process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=64 << 20,
+        )
+        worker.process = process
+        worker.told_end = 0
+        try:
+            self._send(
+                worker,
+                messages.Start(
+                    config_json=self._config.model_dump_json(exclude={"exporters", "forward", "events"}),
+                    log_directory=str(self._log_directory),
+                    checkpoint_path=str(self._checkpoint_path(worker)),
+                    index=worker.index,
+                    count=len(self._workers),
+                    position=worker.watermark,
+                ),
+            )
+            assert process.stdout is not None  # noqa: S101 - opened as a pipe above
+            while True:
+                try:
+                    (size,) = messages.LENGTH.unpack(await process.stdout.readexactly(messages.LENGTH.size))
+                    message = messages.decode_for_service(await process.stdout.readexactly(size))
+                except (asyncio.IncompleteReadError, ConnectionResetError):
+                    break
+                self._take(worker, message)
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    def _checkpoint_path(self, worker: _Worker) -> Path:
+        return self._config.queue.path / f"detector-{worker.index}-of-{len(self._workers)}.db"
+
+    def _take(self, worker: _Worker, message: messages.Ready | messages.Progress) -> None:
+        if isinstance(message, messages.Ready):
+            worker.is_ready = True
+            worker.checkpoint = message.position
+            worker.read_position = message.position
+            _logger.info(
+                "worker_ready", worker=worker.index, position=message.position, stream_count=message.stream_count
+            )
+            if message.learning_anew:
+                _logger.warning(
+                    "streams_learn_anew",
+                    worker=worker.index,
+                    count=len(message.learning_anew),
+                    examples=message.learning_anew[:5],
+                    reason="detection settings or the compressor changed since the last run",
+                )
+            return
+        worker.read_position = message.read_position
+        worker.pending.append(message)
+        self._has_news.set()
+
+    async def _feed(self) -> None:
+        """Tell workers how far the log is durable; let time pass for them when nothing comes."""
+        seen_end, seen_s = 0, time.monotonic()
+        while True:
+            end, now_s = self._log.end().position, time.monotonic()
+            if end != seen_end:
+                seen_end, seen_s = end, now_s
+            elif now_s - seen_s >= self._tick_s and self.watermark < end:
+                seen_s = now_s
+                with contextlib.suppress(RetryableError):
+                    await self._log.append(NewEntry(None, b"", 0, self._clock()))
+            for worker in self._workers:
+                if worker.is_ready and worker.told_end != end:
+                    worker.told_end = end
+                    self._send(worker, messages.Advance(end))
+                oldest = worker.oldest_open_unix_nano
+                lag_s = (self._clock() - oldest) / 1e9 if oldest and worker.watermark < end else 0.0
+                self._metrics.detection_lag_seconds.labels(str(worker.index)).set(max(lag_s, 0.0))
+            await asyncio.sleep(_POLL_S)
+
+    def _send(self, worker: _Worker, message: messages.Start | messages.Advance | messages.Stop) -> None:
+        process = worker.process
+        if process is None or process.stdin is None or process.returncode is not None or process.stdin.is_closing():
+            return
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            process.stdin.write(messages.encode(message))
+
+    async def _write_verdicts(self) -> None:
+        while True:
+            # What was not urgent is written even if nothing further comes.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_news.wait(), _QUIET_WRITE_S)
+            self._has_news.clear()
+            try:
+                await self._write_pending()
+            except RetryableError as error:
+                _logger.error("verdicts_not_written", error=str(error))
+                self._metrics.errors.labels("worker").inc()
+                self._has_news.set()
+                await asyncio.sleep(1.0)
+            except Exception:
+                self._metrics.errors.labels("worker").inc()
+                _logger.exception("verdicts_not_written")
+                self._has_news.set()
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(_POLL_S)
+
+    async def _write_pending(self) -> None:
+        """Make what the workers said durable, then let it count."""
+        batches = [(worker, list(worker.pending)) for worker in self._workers if worker.pending]
+        news = [message for _, batch in batches for message in batch]
+        if not news:
+            return
+        is_urgent = any(message.opened or message.resolved or message.diverted for message in news)
+        now_s = time.monotonic()
+        if is_urgent or now_s - self._written_s >= _QUIET_WRITE_S or self._stopping.is_set():
+            opened, open_count = await self._state.write(lambda connection: self._record(connection, batches))
+            self._written_s = now_s
+            self._tell(opened, open_count, news)
+            facts_done = True
+        else:
+            facts_done = False
+        for worker, batch in batches:
+            last = batch[-1]
+            worker.watermark = max(worker.watermark, last.watermark)
+            worker.checkpoint = max(worker.checkpoint, last.checkpoint)
+            worker.oldest_open_unix_nano = last.oldest_open_unix_nano
+            worker.streams, worker.warming_up = dict(last.streams), last.warming_up
+            if facts_done:
+                del worker.pending[: len(batch)]
+                self._count(batch)
+            else:
+                # What is not urgent waits for the next write, merged into one message.
+                merged = _merged(batch)
+                worker.pending[: len(batch)] = [merged]
+        for kind in type(self._config.windows).model_fields:
+            count = sum(worker.streams.get(kind, 0) for worker in self._workers)
+            self._metrics.detection_streams.labels(kind).set(count)
+
+    def _record(
+        self, connection: sqlite3.Connection, batches: list[tuple[_Worker, list[messages.Progress]]]
+    ) -> tuple[list[Anomaly], int]:
+        opened = []
+        for worker, batch in batches:
+            for message in batch:
+                for anomaly in message.opened:
+                    if anomalies.record(connection, anomaly):
+                        opened.append(anomaly)
+                        self._on_opened(connection, anomaly)
+                for anomaly_id, at_unix_nano, resolution in message.resolved:
+                    anomalies.resolve(connection, anomaly_id, at_unix_nano, resolution)
+                for position, ranges in message.diverted:
+                    verdicts.add(connection, position, ranges)
+                windows.add(connection, message.facts)
+            set_cursor(connection, worker.cursor_name, batch[-1].watermark)
+        return opened, anomalies.open_count(connection)
+
+    def _tell(self, opened: list[Anomaly], open_count: int, news: list[messages.Progress]) -> None:
+        self._metrics.open_anomalies.set(open_count)
+        for anomaly in opened:
+            self._metrics.anomalies.labels(anomaly.stream.kind, anomaly.severity).inc()
+            _logger.warning(
+                "anomaly_detected",
+                id=anomaly.id,
+                stream=str(anomaly.stream),
+                severity=anomaly.severity,
+                explanation=anomaly.explanation,
+            )
+        for message in news:
+            for anomaly_id, _, resolution in message.resolved:
+                _logger.info("anomaly_resolved", id=anomaly_id, resolution=resolution)
+
+    def _count(self, batch: list[messages.Progress]) -> None:
+        for message in batch:
+            for kind, outcome, count in message.windows:
+                self._metrics.detection_windows.labels(kind, outcome).inc(count)
+            for reason, count in message.unscored_items:
+                self._metrics.detection_unscored_items.labels(reason).inc(count)
+
+
+def _merged(batch: list[messages.Progress]) -> messages.Progress:
+    merged = batch[-1]
+    if len(batch) > 1:
+        merged.windows = [item for message in batch for item in message.windows]
+        merged.facts = [item for message in batch for item in message.facts]
+        merged.unscored_items = [item for message in batch for item in message.unscored_items]
+    return merged

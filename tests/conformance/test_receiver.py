@@ -1,0 +1,657 @@
+"""The OTLP receivers, clause by clause over real sockets.
+
+The number in a test's name is the item of the project's conformance checklist, which follows the
+OTLP specification 1.11.0: 1-15 both transports, 16-25 gRPC, 26-43 HTTP, 44-48 JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+
+from driftlock_otlp.config import Config, Endpoint, GrpcReceiverConfig, HttpReceiverConfig
+from driftlock_otlp.errors import ConfigError, OverloadedError, StorageUnavailableError
+from driftlock_otlp.model import Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.otlp import decode
+from driftlock_otlp.receiver.admission import Admission
+from driftlock_otlp.receiver.grpc_server import GrpcReceiver
+from driftlock_otlp.receiver.http_server import HttpReceiver
+from driftlock_otlp.receiver.ingest import Ingest
+from tests.doubles.memory_log import MemoryLog
+
+LIMIT = 1 << 20
+ANY_PORT = Endpoint(host="127.0.0.1", port=0)
+PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+JSON_LOG = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityText":"INFO"}]}]}]}'
+
+RESPONSES: dict[Signal, type[Message]] = {
+    Signal.LOGS: ExportLogsServiceResponse,
+    Signal.METRICS: ExportMetricsServiceResponse,
+    Signal.TRACES: ExportTraceServiceResponse,
+}
+STUBS: dict[Signal, Any] = {
+    Signal.LOGS: LogsServiceStub, Signal.METRICS: MetricsServiceStub, Signal.TRACES: TraceServiceStub
+}  # fmt: skip
+
+every_signal = pytest.mark.parametrize("signal", list(Signal), ids=lambda signal: signal.plural)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> Status:
+        """The body as google.rpc.Status, decoded as its content type says."""
+        if self.headers["Content-Type"] == JSON:
+            tree = json.loads(self.body)
+            return Status(code=tree.get("code", 0), message=tree["message"])
+        assert self.headers["Content-Type"] == PROTOBUF
+        return Status.FromString(self.body)
+
+
+class Receivers:
+    """Both receivers, running, with the log behind them."""
+
+    def __init__(self, max_in_flight_bytes: int = 64 << 20) -> None:
+        self.log = MemoryLog()
+        self.metrics = Metrics()
+        self.admission = Admission(max_in_flight_bytes)
+        ingest = Ingest(self.log, self.metrics, lambda: 1)
+        self.grpc = GrpcReceiver(
+            GrpcReceiverConfig(endpoint=ANY_PORT, max_recv_msg_size_mib=1), ingest, self.admission, self.metrics
+        )
+        self.http = HttpReceiver(
+            HttpReceiverConfig(endpoint=ANY_PORT, max_request_body_size=LIMIT), ingest, self.admission, self.metrics
+        )
+
+    async def start(self) -> None:
+        await self.grpc.start()
+        await self.http.start()
+        self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.http.port}")
+        self.channel = self.new_channel()
+
+    async def stop(self) -> None:
+        await self.channel.close()
+        await self.session.close()
+        await self.grpc.stop(1.0)
+        await self.http.stop(1.0)
+
+    def new_channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.grpc.port}", [("grpc.max_send_message_length", -1)])
+
+    async def post(
+        self, path: str = "/v1/logs", body: Any = b"", content_type: str | None = PROTOBUF, method: str = "POST",
+        **headers: str,
+    ) -> Answer:  # fmt: skip
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        skipped = ["Content-Type"] if content_type is None else []
+        if content_type is not None:
+            sent["Content-Type"] = content_type
+        data = io.BytesIO(body) if isinstance(body, bytes) else body
+        async with self.session.request(method, path, data=data, headers=sent, skip_auto_headers=skipped) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def call(self, payload: bytes, signal: Signal = Signal.LOGS, **options: Any) -> bytes:
+        response: bytes = await self.channel.unary_unary(signal.grpc_method)(payload, timeout=20, **options)
+        return response
+
+    async def failing_call(self, payload: bytes, **options: Any) -> grpc.aio.AioRpcError:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(payload, **options)
+        return caught.value
+
+    async def assert_still_serving(self) -> None:
+        before = len(self.log.entries)
+        await self.call(request_of(Signal.LOGS))
+        assert (await self.post(body=request_of(Signal.LOGS))).status == 200
+        assert len(self.log.entries) == before + 2
+        assert self.admission.in_flight_bytes == 0
+
+    def requests(self, transport: str, outcome: str) -> float:
+        labels = {"signal": "logs", "transport": transport, "outcome": outcome}
+        return self.metrics.registry.get_sample_value("driftlock_receiver_requests_total", labels) or 0.0
+
+
+@pytest_asyncio.fixture
+async def receivers() -> AsyncIterator[Receivers]:
+    running = Receivers()
+    await running.start()
+    yield running
+    await running.stop()
+
+
+def message_of(signal: Signal, n_items: int = 1) -> Message:
+    request: Any = decode.request_class(signal)()
+    for index in range(n_items):
+        if signal is Signal.LOGS:
+            request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=index + 1)
+        elif signal is Signal.TRACES:
+            request.resource_spans.add().scope_spans.add().spans.add(name=str(index))
+        else:
+            request.resource_metrics.add().scope_metrics.add().metrics.add().sum.data_points.add(as_int=index)
+    message: Message = request
+    return message
+
+
+def request_of(signal: Signal, n_items: int = 1) -> bytes:
+    return message_of(signal, n_items).SerializeToString()
+
+
+def log_of_size(n_bytes: int) -> bytes:
+    """Return a request of exactly `n_bytes`, filled up by an unknown field."""
+    payload = request_of(Signal.LOGS)
+    filler = n_bytes - len(payload) - 6  # two bytes of tag, four of length
+    length = bytes([filler & 127 | 128, filler >> 7 & 127 | 128, filler >> 14 & 127 | 128, filler >> 21])
+    return payload + b"\xca\x3e" + length + bytes(filler)
+
+
+def details_of(error: grpc.aio.AioRpcError) -> Status | None:
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            return Status.FromString(value)
+    return None
+
+
+# Both transports.
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression), ids=lambda compression: compression.name)
+async def test_01_grpc_takes_plain_and_compressed_requests(
+    receivers: Receivers, compression: grpc.Compression
+) -> None:
+    payload = log_of_size(5000)
+    await receivers.call(payload, compression=compression)
+    assert [entry.payload for entry in receivers.log.entries] == [payload]
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"), [("identity", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_01_31_http_takes_plain_and_compressed_requests(receivers: Receivers, coding: str, compress: Any) -> None:
+    payload = log_of_size(5000)
+    answer = await receivers.post(body=compress(payload), Content_Encoding=coding)
+    assert answer.status == 200
+    assert [entry.payload for entry in receivers.log.entries] == [payload]
+
+
+async def test_02_18_grpc_request_at_the_limit_passes_and_one_beyond_is_refused_for_good(receivers: Receivers) -> None:
+    await receivers.call(log_of_size(LIMIT))
+    for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+        error = await receivers.failing_call(log_of_size(LIMIT + 1), compression=compression)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details_of(error) is None
+    await receivers.assert_still_serving()
+
+
+async def test_02_32_http_body_at_the_limit_passes_and_one_beyond_gets_413(receivers: Receivers) -> None:
+    assert (await receivers.post(body=log_of_size(LIMIT))).status == 200
+    for body, coding in ((log_of_size(LIMIT + 1), "identity"), (gzip.compress(log_of_size(LIMIT + 1)), "gzip")):
+        answer = await receivers.post(body=body, Content_Encoding=coding)
+        assert answer.status == 413
+        assert str(LIMIT) in answer.error.message
+    await receivers.assert_still_serving()
+
+
+async def test_02_32_body_of_unknown_length_gets_413_as_soon_as_it_passes_the_limit(receivers: Receivers) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield bytes(LIMIT // 10)
+
+    assert (await receivers.post(body=parts())).status == 413
+    await receivers.assert_still_serving()
+
+
+async def test_02_gzip_bomb_is_refused_on_both_transports(receivers: Receivers) -> None:
+    bomb = bytes(200 << 20)
+    answer = await receivers.post(body=gzip.compress(bomb, 6), Content_Encoding="gzip")
+    assert answer.status == 413
+    error = await receivers.failing_call(bomb, compression=grpc.Compression.Gzip)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await receivers.assert_still_serving()
+
+
+def test_03_default_limit_is_64_mib() -> None:
+    protocols = Config().receivers.otlp.protocols
+    assert protocols.grpc is not None
+    assert protocols.http is not None
+    assert protocols.grpc.max_recv_msg_size_mib == 64
+    assert protocols.http.max_request_body_size == 64 << 20
+
+
+async def test_04_responses_stay_small_however_long_the_complaint(receivers: Receivers) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(49):
+        nested = {"kvlistValue": {"values": [{"key": "k" * 100, "value": nested}]}}
+    tree = {"resourceLogs": [{"resource": {"attributes": [{"value": nested}]}}]}
+    answer = await receivers.post(body=json.dumps(tree).encode(), content_type=JSON)
+    assert answer.status == 400
+    assert len(answer.body) < 8 << 10
+
+
+@every_signal
+async def test_05_empty_request_succeeds(receivers: Receivers, signal: Signal) -> None:
+    assert await receivers.call(b"", signal) == b""
+    assert (await receivers.post(signal.http_path, b"")).status == 200
+    assert (await receivers.post(signal.http_path, b"{}", JSON)).status == 200
+    assert receivers.log.entries == []
+
+
+@pytest.mark.parametrize("envelope", ["resourceLogs", "scopeLogs"])
+async def test_05_envelopes_without_records_are_ignored(receivers: Receivers, envelope: str) -> None:
+    tree = {"resourceLogs": [{"scopeLogs": [{}]} if envelope == "scopeLogs" else {}]}
+    assert (await receivers.post(body=json.dumps(tree).encode(), content_type=JSON)).status == 200
+    assert receivers.log.entries == []
+
+
+@every_signal
+async def test_06_33_success_is_the_signals_response_with_partial_success_unset(
+    receivers: Receivers, signal: Signal
+) -> None:
+    response: Any = await STUBS[signal](receivers.channel).Export(message_of(signal, 3))
+    assert type(response) is RESPONSES[signal]
+    assert not response.HasField("partial_success")
+    answer = await receivers.post(signal.http_path, request_of(signal, 3))
+    assert answer.status == 200
+    read: Any = RESPONSES[signal].FromString(answer.body)
+    assert not read.HasField("partial_success")
+    assert [(entry.signal, entry.item_count) for entry in receivers.log.entries] == [(signal, 3)] * 2
+
+
+async def test_10_20_38_passing_failure_of_the_log_may_be_retried(receivers: Receivers) -> None:
+    receivers.log.failure = StorageUnavailableError("the disk is full", retry_after_s=3.0)
+    error = await receivers.failing_call(request_of(Signal.LOGS))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    answer = await receivers.post(body=request_of(Signal.LOGS))
+    assert answer.status == 503
+    assert answer.headers["Retry-After"] == "3"
+    receivers.log.failure = None
+    await receivers.assert_still_serving()
+    assert receivers.requests("grpc", "refused") == receivers.requests("http", "refused") == 1
+
+
+async def test_10_38_unexpected_error_is_internal_and_survived(receivers: Receivers) -> None:
+    receivers.log.failure = ZeroDivisionError("secret")
+    error = await receivers.failing_call(request_of(Signal.LOGS))
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+    answer = await receivers.post(body=request_of(Signal.LOGS))
+    assert (answer.status, answer.error.message) == (500, "internal error")
+    receivers.log.failure = None
+    await receivers.assert_still_serving()
+    assert receivers.metrics.registry.get_sample_value("driftlock_errors_total", {"component": "receiver"}) == 2
+
+
+async def test_11_21_39_overload_is_refused_with_a_delay_before_decoding() -> None:
+    running = Receivers(max_in_flight_bytes=4000)
+    await running.start()
+    try:
+        with running.admission.admit(3900):
+            malformed = b"\xff" * 200
+            error = await running.failing_call(malformed)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            status, info = details_of(error), RetryInfo()
+            assert status is not None
+            assert status.details[0].Unpack(info)
+            assert info.retry_delay.ToTimedelta().total_seconds() > 0
+            answer = await running.post(body=malformed)
+            assert answer.status == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+        await running.assert_still_serving()
+    finally:
+        await running.stop()
+
+
+async def test_11_full_log_is_refused_with_a_delay(receivers: Receivers) -> None:
+    receivers.log.failure = OverloadedError("full", retry_after_s=5.0)
+    status = details_of(await receivers.failing_call(request_of(Signal.LOGS)))
+    assert status is not None
+    info = RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert info.retry_delay.seconds == 5
+
+
+async def test_12_unknown_fields_are_ignored_and_kept(receivers: Receivers) -> None:
+    payload = request_of(Signal.LOGS) + b"\xca\x3e\x03new"
+    await receivers.call(payload)
+    assert (await receivers.post(body=payload)).status == 200
+    assert [entry.payload for entry in receivers.log.entries] == [payload, payload]
+
+
+async def test_13_every_kind_of_attribute_value_is_taken(receivers: Receivers) -> None:
+    kinds = [
+        {}, {"bytesValue": "AA=="}, {"arrayValue": {"values": [{"intValue": 1}, {"stringValue": "x"}, {}]}},
+        {"kvlistValue": {"values": [{"key": "k", "value": {"doubleValue": "NaN"}}]}},
+    ]  # fmt: skip
+    attributes = [{"key": str(index), "value": value} for index, value in enumerate(kinds)]
+    tree = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": attributes}]}]}]}
+    assert (await receivers.post(body=json.dumps(tree).encode(), content_type=JSON)).status == 200
+    await receivers.call(receivers.log.entries[0].payload)
+    assert len(receivers.log.entries) == 2
+
+
+async def test_14_concurrent_calls_on_one_and_on_many_connections(receivers: Receivers) -> None:
+    payload = request_of(Signal.LOGS)
+    channels = [receivers.new_channel() for _ in range(5)]
+    try:
+        await asyncio.gather(
+            *(receivers.call(payload) for _ in range(50)),
+            *(channel.unary_unary(Signal.LOGS.grpc_method)(payload) for channel in channels for _ in range(5)),
+            *(receivers.post(body=payload) for _ in range(50)),
+        )
+    finally:
+        for channel in channels:
+            await channel.close()
+    assert len(receivers.log.entries) == 125
+
+
+# gRPC.
+
+
+@every_signal
+async def test_16_export_is_served_for_each_signal(receivers: Receivers, signal: Signal) -> None:
+    await receivers.call(request_of(signal, 2), signal)
+    assert [(entry.signal, entry.item_count) for entry in receivers.log.entries] == [(signal, 2)]
+
+
+def test_17_26_default_ports_are_4317_and_4318() -> None:
+    protocols = Config().receivers.otlp.protocols
+    assert protocols.grpc is not None
+    assert protocols.http is not None
+    assert (protocols.grpc.endpoint.port, protocols.http.endpoint.port) == (4317, 4318)
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xff", b"\x0a\x05abc", b'{"resourceLogs":[]}'])
+async def test_23_malformed_protobuf_is_an_invalid_argument_with_details(receivers: Receivers, payload: bytes) -> None:
+    error = await receivers.failing_call(payload)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = details_of(error)
+    assert status is not None
+    assert status.details[0].Is(BadRequest.DESCRIPTOR)
+    assert receivers.requests("grpc", "rejected") == 1
+    await receivers.assert_still_serving()
+
+
+async def test_24_method_that_is_not_served_is_unimplemented(receivers: Receivers) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        method = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
+        await receivers.channel.unary_unary(method)(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_25_gzip_is_among_the_encodings_the_server_accepts(receivers: Receivers) -> None:
+    call = receivers.channel.unary_unary(Signal.LOGS.grpc_method)(b"", compression=grpc.Compression.Gzip)
+    assert await call == b""
+
+
+# HTTP.
+
+
+@every_signal
+async def test_27_each_signal_has_its_path(receivers: Receivers, signal: Signal) -> None:
+    assert (await receivers.post(signal.http_path, request_of(signal))).status == 200
+    assert [entry.signal for entry in receivers.log.entries] == [signal]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
+async def test_27_35_41_only_post_is_allowed(receivers: Receivers, method: str, content_type: str) -> None:
+    answer = await receivers.post(body=None, content_type=content_type, method=method)
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Content-Type"] == content_type
+    assert answer.error.message
+
+
+@pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
+@pytest.mark.parametrize("path", ["/", "/v1/log", "/v1/logs/", "/v1development/profiles"])
+async def test_35_41_unknown_path_gets_404(receivers: Receivers, path: str, content_type: str) -> None:
+    answer = await receivers.post(path, b"{}", content_type)
+    assert answer.status == 404
+    assert answer.headers["Content-Type"] == content_type
+    assert "/v1/logs" in answer.error.message
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/protobuf", "application/jsonx", "nonsense"])
+async def test_35_41_wrong_media_type_gets_415(receivers: Receivers, content_type: str | None) -> None:
+    answer = await receivers.post(body=JSON_LOG, content_type=content_type)
+    assert answer.status == 415
+    assert PROTOBUF in answer.error.message
+    assert receivers.requests("http", "rejected") == 1
+    await receivers.assert_still_serving()
+
+
+async def test_35_41_unknown_content_coding_gets_415(receivers: Receivers) -> None:
+    answer = await receivers.post(body=b"x", Content_Encoding="br")
+    assert answer.status == 415
+    assert "gzip" in answer.error.message
+    await receivers.assert_still_serving()
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (PROTOBUF, PROTOBUF),
+        (JSON, JSON),
+        ("application/json; charset=utf-8", JSON),
+        ("APPLICATION/JSON ;charset=UTF-8", JSON),
+        ("application/x-protobuf; messageType=x", PROTOBUF),
+    ],
+)
+async def test_29_30_both_encodings_on_one_port_and_parameters_are_tolerated(
+    receivers: Receivers, sent: str, expected: str
+) -> None:
+    body = JSON_LOG if expected == JSON else request_of(Signal.LOGS)
+    answer = await receivers.post(body=body, content_type=sent)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == expected
+    assert answer.body == (b"{}" if expected == JSON else b"")
+    assert receivers.log.entries[0].item_count == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "coding"),
+    [
+        (b"\xff\xff", PROTOBUF, "identity"),
+        (JSON_LOG, PROTOBUF, "identity"),
+        (request_of(Signal.LOGS), JSON, "identity"),
+        (b"", JSON, "identity"),
+        (b"[" * 100_000, JSON, "identity"),
+        (gzip.compress(request_of(Signal.LOGS))[:-4], PROTOBUF, "gzip"),
+        (gzip.compress(JSON_LOG)[:10], JSON, "gzip"),
+        (request_of(Signal.LOGS), PROTOBUF, "gzip"),
+        (b"", PROTOBUF, "gzip"),
+    ],
+)
+async def test_35_36_37_undecodable_body_gets_400_with_a_status(
+    receivers: Receivers, body: bytes, content_type: str, coding: str
+) -> None:
+    answer = await receivers.post(body=body, content_type=content_type, Content_Encoding=coding)
+    assert answer.status == 400
+    assert answer.headers["Content-Type"] == content_type
+    assert answer.error.message
+    assert b"google.rpc.BadRequest" in answer.body
+    assert receivers.requests("http", "rejected") == 1
+    await receivers.assert_still_serving()
+
+
+async def test_35_what_is_not_http_gets_400_with_a_status(receivers: Receivers) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", receivers.http.port)
+    writer.write(b"this is not HTTP\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert Status.FromString(body).message
+    await receivers.assert_still_serving()
+
+
+async def test_35_endless_head_is_cut_off(receivers: Receivers) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", receivers.http.port)
+    writer.write(b"POST /v1/logs HTTP/1.1\r\nx: ")
+    with pytest.raises(ConnectionError):
+        for _ in range(1000):
+            writer.write(b"a" * 16_384)
+            await writer.drain()
+    writer.close()
+    await receivers.assert_still_serving()
+
+
+async def test_half_sent_request_is_survived_and_not_counted(receivers: Receivers) -> None:
+    for coding in (b"", b"Content-Encoding: gzip\r\n"):
+        _, writer = await asyncio.open_connection("127.0.0.1", receivers.http.port)
+        head = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 1000\r\n"
+        writer.write(head + coding + b"\r\n" + gzip.compress(bytes(10)))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    await receivers.assert_still_serving()
+    assert receivers.requests("http", "rejected") == receivers.requests("http", "refused") == 0
+
+
+async def test_42_connection_is_kept_alive_after_success_and_after_refusal(receivers: Receivers) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", receivers.http.port)
+    head = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: "
+    for media_type, expected in (("application/json", b"200"), ("text/plain", b"415"), ("application/json", b"200")):
+        writer.write(head + media_type.encode() + b"\r\n\r\n{}")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.split()[1] == expected
+        length = next(line.split(b":")[1] for line in answer.splitlines() if line.startswith(b"content-length"))
+        await reader.readexactly(int(length))
+    writer.close()
+    await writer.wait_closed()
+
+
+# JSON.
+
+
+async def stored_after(receivers: Receivers, record: dict[str, Any]) -> Any:
+    tree = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    answer = await receivers.post(body=json.dumps(tree).encode(), content_type=JSON)
+    assert answer.status == 200, answer.body
+    request: Any = decode.decode(Signal.LOGS, receivers.log.entries[-1].payload)
+    return request.resource_logs[0].scope_logs[0].log_records[0]
+
+
+async def refusal_of(receivers: Receivers, record: dict[str, Any]) -> str:
+    tree = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    answer = await receivers.post(body=json.dumps(tree).encode(), content_type=JSON)
+    assert answer.status == 400
+    return str(answer.error.message)
+
+
+async def test_44_ids_are_hexadecimal_and_other_bytes_base64(receivers: Receivers) -> None:
+    ids = {"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "eee19b7ec3c1b174"}
+    stored = await stored_after(receivers, {**ids, "body": {"bytesValue": "+/8="}})
+    assert stored.trace_id.hex() == "5b8efff798038103d269b633813fc60c"
+    assert stored.span_id.hex() == "eee19b7ec3c1b174"
+    assert stored.body.bytes_value == b"\xfb\xff"
+    assert "traceId" in await refusal_of(receivers, {"traceId": "W47/95gDgQPSabYzgT/GDA=="})
+
+
+async def test_45_enums_are_integers_and_names_are_refused(receivers: Receivers) -> None:
+    assert (await stored_after(receivers, {"severityNumber": 9})).severity_number == 9
+    assert "names" in await refusal_of(receivers, {"severityNumber": "SEVERITY_NUMBER_INFO"})
+
+
+async def test_46_unknown_fields_are_ignored(receivers: Receivers) -> None:
+    stored = await stored_after(receivers, {"severityText": "INFO", "inventedLater": {"deep": [{}]}})
+    assert stored.severity_text == "INFO"
+
+
+async def test_47_snake_case_names_are_unknown_fields(receivers: Receivers) -> None:
+    stored = await stored_after(receivers, {"severity_text": "INFO", "trace_id": 5})
+    assert stored.severity_text == ""
+
+
+async def test_48_64_bit_integers_special_doubles_and_empty_ids(receivers: Receivers) -> None:
+    values = [{"intValue": "-9223372036854775808"}, {"intValue": 5}, {"doubleValue": "-Infinity"}]
+    record = {"timeUnixNano": "18446744073709551615", "traceId": "", "body": {"arrayValue": {"values": values}}}
+    stored = await stored_after(receivers, record)
+    assert stored.time_unix_nano == 2**64 - 1
+    assert stored.trace_id == b""
+    read = stored.body.array_value.values
+    assert (read[0].int_value, read[1].int_value, read[2].double_value) == (-(2**63), 5, float("-inf"))
+
+
+async def test_48_deeply_nested_value_is_refused(receivers: Receivers) -> None:
+    for levels in (60, 300, 3000):
+        nested = b'{"arrayValue":{"values":[' * levels + b"{}" + b"]}}" * levels
+        body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + nested + b"}]}]}]}"
+        assert (await receivers.post(body=body, content_type=JSON)).status == 400
+    await receivers.assert_still_serving()
+
+
+# Life cycle.
+
+
+async def test_taken_port_is_a_configuration_error_naming_key_and_address(receivers: Receivers) -> None:
+    taken = GrpcReceiverConfig(endpoint=Endpoint(host="127.0.0.1", port=receivers.grpc.port))
+    ingest = Ingest(receivers.log, receivers.metrics, lambda: 1)
+    with pytest.raises(ConfigError, match=rf"protocols\.grpc\.endpoint.*127\.0\.0\.1:{receivers.grpc.port}"):
+        await GrpcReceiver(taken, ingest, receivers.admission, receivers.metrics).start()
+    also_taken = HttpReceiverConfig(endpoint=Endpoint(host="127.0.0.1", port=receivers.http.port))
+    with pytest.raises(ConfigError, match=rf"protocols\.http\.endpoint.*127\.0\.0\.1:{receivers.http.port}"):
+        await HttpReceiver(also_taken, ingest, receivers.admission, receivers.metrics).start()
+
+
+async def test_stopping_lets_requests_in_flight_finish(receivers: Receivers) -> None:
+    receivers.log.gate.clear()
+    in_flight = [
+        asyncio.ensure_future(receivers.call(request_of(Signal.LOGS))),
+        asyncio.ensure_future(receivers.post(body=request_of(Signal.LOGS))),
+    ]
+    while receivers.admission.in_flight_bytes < 2 * len(request_of(Signal.LOGS)):
+        await asyncio.sleep(0.01)
+    stopping = [asyncio.ensure_future(receivers.grpc.stop(20.0)), asyncio.ensure_future(receivers.http.stop(20.0))]
+    await asyncio.sleep(0.3)
+    receivers.log.gate.set()
+    await asyncio.gather(*in_flight, *stopping)
+    assert in_flight[1].result().status == 200  # type: ignore[union-attr]
+    assert len(receivers.log.entries) == 2
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await receivers.post(body=b"")
+
+
+async def test_request_that_overruns_the_grace_is_told_to_try_again(receivers: Receivers) -> None:
+    receivers.log.gate.clear()
+    payload = request_of(Signal.LOGS)
+    http_request = asyncio.ensure_future(receivers.post(body=payload))
+    grpc_request = asyncio.ensure_future(receivers.failing_call(payload))
+    while receivers.admission.in_flight_bytes < 2 * len(payload):
+        await asyncio.sleep(0.01)
+    await asyncio.gather(receivers.http.stop(0.0), receivers.grpc.stop(0.0))
+    assert (await http_request).status == 503
+    assert (await grpc_request).code() is grpc.StatusCode.UNAVAILABLE
+    receivers.log.gate.set()
+
+
+async def test_stopping_twice_and_without_a_start_is_harmless(receivers: Receivers) -> None:
+    for receiver in (receivers.grpc, receivers.http, Receivers().grpc, Receivers().http):
+        await receiver.stop(1.0)
+        await receiver.stop(1.0)

@@ -1,0 +1,213 @@
+"""Writes the pages that follow from the code: `python -m tests.docs.generate` (or `make docs`).
+
+`test_generated_pages.py` fails while a page differs from what this would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from prometheus_client import Counter, Gauge, Histogram
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from driftlock_otlp import config
+from driftlock_otlp.observability.metrics import Metrics
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+_BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_NAMES: dict[Any, str] = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+_WRITTEN_AS = {
+    config._duration: "duration",
+    config.parse_bytes: "size",
+    config._parse_endpoint: "host:port",
+}
+_PLACEHOLDERS = {"exporters": "exporters.<name>"}
+
+_CONFIGURATION_INTRODUCTION = """\
+<!-- Written by `make docs` from driftlock_otlp/config.py: change the text there. -->
+
+# Configuration
+
+The settings are one YAML file, named with `--config`. Every key has a default, so the file may be empty or missing.
+A key that is not listed here is refused at start-up, with a suggestion. Three examples to start from are in `config/`:
+[minimal](../config/minimal.yaml), [beside one application](../config/sidecar.yaml) and
+[for many senders](../config/gateway.yaml). `validate` checks a file, `print-config` shows what is in force.
+
+## How values are written
+
+| Type | Written as |
+| --- | --- |
+| duration | A number with its unit (`ns`, `us`, `ms`, `s`, `m`, `h`), as `200ms`, `10s` or `1m30s`; `0` needs none. |
+| size | Bytes, or a whole number of `KiB`, `MiB`, `GiB` or `TiB`, as `64MiB`. |
+| host:port | An address to listen on, as `127.0.0.1:4317` or `[::1]:4317`. Port 0 takes a free one. |
+| names | A list of keys of `exporters`, as `[otlp_grpc, otlp_http/backup]`. |
+| path | A file or directory, seen from the working directory. |
+
+A key without a value (`windows:`) means its default.
+
+**Environment.** `${env:NAME}` is replaced by the variable's value, `${env:NAME:-text}` by `text` where the variable is
+not set, `$$` is a literal `$`. A variable that is not set and has no default is an error. `${NAME}` is the same as
+`${env:NAME}`.
+
+**Command line.** `--set key.path=value` wins over the file; the value is YAML: `--set windows.logs.size=100`,
+`--set forward.exporters='[otlp_http]'`.
+
+**Secrets.** Header values, and user and password of an endpoint, are shown as `***`.
+
+**OpenTelemetry's own variables.** Where `forward.exporters` is empty, `OTEL_EXPORTER_OTLP_ENDPOINT` names the
+destination, with `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf`, the default, or `grpc`), `_HEADERS`, `_COMPRESSION`,
+`_TIMEOUT` (milliseconds), `_CERTIFICATE`, `_CLIENT_CERTIFICATE`, `_CLIENT_KEY` and, for gRPC, `_INSECURE`. The exporter
+is then called `otlp_http/env` or `otlp_grpc/env`.
+"""
+
+_METRICS_INTRODUCTION = """\
+<!-- Written by `make docs` from driftlock_otlp/observability/metrics.py: change the text there. -->
+
+# Metrics
+
+Served in the Prometheus text format at `/metrics` on `api.endpoint`. Counters only rise while the process lives; labels
+take their values from small sets: signals, transports, outcomes, reasons and the names of configured exporters. Tenants
+are never a label.
+
+"""
+
+
+def configuration_page() -> str:
+    """Return `docs/configuration.md`."""
+    return "\n".join([_CONFIGURATION_INTRODUCTION, *_section_lines(config.Config, "")]).rstrip() + "\n"
+
+
+def metrics_page() -> str:
+    """Return `docs/metrics.md`."""
+    rows = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            name = metric._name + ("_total" if isinstance(metric, Counter) else "")
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")
+    return _METRICS_INTRODUCTION + "\n".join(rows) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "metrics.md": metrics_page}
+
+
+def _section_lines(section: type[config.Section], prefix: str) -> Iterator[str]:
+    """Describe a section's own settings in a table, then the sections within it."""
+    rows = [(name, field) for name, field in section.model_fields.items() if _inner(field) is None]
+    if rows:
+        summary = (section.__doc__ or "").split(": ", 1)
+        about = f"{summary[1].strip()[0].upper()}{summary[1].strip()[1:]}\n" if len(summary) > 1 else ""
+        yield f"## `{prefix}`\n"
+        if about:
+            yield about
+        if section is config.WindowConfig:
+            yield "The kinds:\n"
+            yield from (f"- `{kind}`: {field.description}" for kind, field in config.WindowsConfig.model_fields.items())
+            yield ""
+        yield "| Setting | Type | Default | Meaning |\n| --- | --- | --- | --- |"
+        for name, field in rows:
+            default = _default(field, _defaults_of(section, name))
+            yield f"| `{prefix}.{name}` | {_type(field)} | {default} | {_escape(field.description or '')} |"
+        yield ""
+    seen: set[type[config.Section]] = set()
+    for name, field in section.model_fields.items():
+        inner = _inner(field)
+        if inner is not None and inner not in seen:
+            seen.add(inner)
+            yield from _section_lines(inner, _inner_prefix(section, name, prefix))
+
+
+def _inner(field: FieldInfo) -> type[config.Section] | None:
+    return config._section_in(field.annotation)
+
+
+def _inner_prefix(section: type[config.Section], name: str, prefix: str) -> str:
+    if section is config.WindowsConfig:
+        return f"{prefix}.<kind>"
+    return f"{prefix}.{name}".removeprefix(".") if prefix else _PLACEHOLDERS.get(name, name)
+
+
+def _defaults_of(section: type[config.Section], name: str) -> dict[str, Any]:
+    """Return the default of a setting, by kind of stream where the kinds may differ."""
+    if section is config.WindowConfig:
+        windows = config.WindowsConfig().model_dump(mode="json")
+        return {kind: settings[name] for kind, settings in windows.items()}
+    field = section.model_fields[name]
+    if field.default is PydanticUndefined:
+        return {"": PydanticUndefined}
+    shown = section.model_construct(**{name: field.default}).model_dump(mode="json", include={name}, warnings=False)
+    return {"": shown[name]}
+
+
+def _default(field: FieldInfo, by_kind: dict[str, Any]) -> str:
+    shown = {kind: _value(field, value) for kind, value in by_kind.items()}
+    if len(set(shown.values())) == 1:
+        return next(iter(shown.values()))
+    return ", ".join(f"{kind} {value}" for kind, value in shown.items())
+
+
+def _value(field: FieldInfo, value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "unset"
+    if value in ([], {}, ()):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{_size(value)}`" if _written_as(field) == "size" else f"`{value}`"
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)
+
+
+def _written_as(field: FieldInfo) -> str | None:
+    for item in field.metadata:
+        if isinstance(item, BeforeValidator) and item.func in _WRITTEN_AS:
+            return _WRITTEN_AS[item.func]
+    return None
+
+
+def _type(field: FieldInfo) -> str:
+    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType] or [field.annotation]
+    kind = field.annotation if get_origin(field.annotation) in {Literal, tuple, dict} else kinds[0]
+    bounds = [
+        f"{sign} {getattr(item, name)}"
+        for item in field.metadata
+        for name, sign in _BOUNDS.items()
+        if getattr(item, name, None) is not None
+    ]
+    written = _written_as(field)
+    if written is not None:
+        return ", ".join([written, *(bound for bound in bounds if bound != "≥ 0")])
+    if get_origin(kind) is Literal:
+        return " \\| ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "names"
+    if get_origin(kind) is dict:
+        return "mapping of text"
+    return ", ".join([_NAMES[kind], *bounds])
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Every example configuration, in `config/` or within a document, loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from driftlock_otlp.config import Config, load
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "config").glob("*.yaml"))
+DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+YAML_BLOCK = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+class AnyVariable(dict[str, str]):
+    """An environment in which every variable that has no default is set."""
+
+    def __missing__(self, name: str) -> str:
+        return "text"
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        return self[name] if default is None else default
+
+
+def test_there_are_examples() -> None:
+    assert {"minimal.yaml", "sidecar.yaml", "gateway.yaml"} <= {path.name for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_example_file_loads_with_no_environment(path: Path) -> None:
+    config = load(path, environ={})
+    assert config.forward.exporters
+    assert config != Config()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_example_file_opens_with_what_it_is_for(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_shown_in_a_document_load(path: Path, tmp_path: Path) -> None:
+    for block in YAML_BLOCK.findall(path.read_text(encoding="utf-8")):
+        tree = yaml.safe_load(block)
+        if not isinstance(tree, dict) or not set(tree) <= set(Config.model_fields):
+            continue  # some other program's file
+        names = {name for key in ("exporters", "anomalous_exporters") for name in tree.get("forward", {}).get(key, [])}
+        for name in names - set(tree.get("exporters", {})):  # an excerpt may leave them out
+            tree.setdefault("exporters", {})[name] = {"endpoint": "http://collector:4318"}
+        example = tmp_path / "example.yaml"
+        example.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        load(example, environ=AnyVariable())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    targets = LINK.findall(path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []

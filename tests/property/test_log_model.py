@@ -1,0 +1,198 @@
+"""The telemetry log as a state machine with crashes, held against a plain list."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from driftlock_otlp.errors import StorageUnavailableError
+from driftlock_otlp.model import LogEntry, NewEntry, Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.storage import segments
+from driftlock_otlp.storage.log import LogReader, SegmentLog
+
+SEGMENT_BYTES = 600
+
+entries = st.builds(
+    NewEntry,
+    signal=st.sampled_from([None, *Signal]),
+    payload=st.one_of(st.binary(max_size=200), st.just(b"\xabDR\x01" * 30), st.just(bytes(2 * SEGMENT_BYTES))),
+    item_count=st.integers(0, 1 << 31),
+    received_unix_nano=st.integers(0, (1 << 64) - 1),
+    tenant=st.text(st.characters(codec="utf-8"), max_size=5),
+)
+
+
+@dataclass
+class Room:
+    """How many bytes the disk still takes; None for any number."""
+
+    left_bytes: int | None = None
+
+    def write(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+        if self.left_bytes is None:
+            return os.pwritev(fd, buffers, offset)
+        data = b"".join(buffers)[: self.left_bytes]
+        if not data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left_bytes -= len(data)
+        return os.pwrite(fd, data, offset)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Appends, reads, releases, fails, stops and crashes; the model is the list of what was acknowledged."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.loop = asyncio.new_event_loop()
+        self.room = Room()
+        self.model: list[LogEntry] = []
+        self.end = 0
+        self.item_count = 0
+        self.released = 0
+        self.reader = LogReader(self.directory)
+        self.open()
+
+    def open(self) -> None:
+        self.log = SegmentLog(
+            self.directory,
+            durability="fsync",
+            segment_bytes=SEGMENT_BYTES,
+            max_bytes=1 << 30,
+            metrics=Metrics(),
+            write=self.room.write,
+            sync=lambda fd: None,
+        )
+        self.log.open()
+
+    def teardown(self) -> None:
+        if hasattr(self, "log"):
+            self.log.close()
+            self.reader.close()
+            self.loop.close()
+            shutil.rmtree(self.directory)
+
+    def expect(self, entry: NewEntry) -> None:
+        read = LogEntry(self.end, self.end + segments.record_bytes(entry), self.item_count, entry)
+        self.model.append(read)
+        self.end, self.item_count = read.next_position, self.item_count + entry.item_count
+
+    @rule(new=st.lists(entries, min_size=1, max_size=6))
+    def append(self, new: list[NewEntry]) -> None:
+        async def all_at_once() -> list[int]:
+            return list(await asyncio.gather(*(self.log.append(entry) for entry in new)))
+
+        positions = self.loop.run_until_complete(all_at_once())
+        for entry, position in zip(new, positions, strict=True):
+            assert position == self.end
+            self.expect(entry)
+
+    @rule(new=st.lists(entries, min_size=1, max_size=3), room_bytes=st.integers(0, 300))
+    def append_to_a_full_disk(self, new: list[NewEntry], room_bytes: int) -> None:
+        async def all_at_once() -> list[int | BaseException]:
+            return list(await asyncio.gather(*(self.log.append(entry) for entry in new), return_exceptions=True))
+
+        self.room.left_bytes = room_bytes
+        outcomes = self.loop.run_until_complete(all_at_once())
+        self.room.left_bytes = None
+        for entry, outcome in zip(new, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                assert isinstance(outcome, StorageUnavailableError)
+            else:
+                assert outcome == self.end
+                self.expect(entry)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), max_bytes=st.integers(0, 2000), through_a_reader=st.booleans())
+    def read(self, data: st.DataObject, max_bytes: int, through_a_reader: bool) -> None:
+        index = data.draw(st.integers(0, len(self.model) - 1))
+        position = self.model[index].position
+        if through_a_reader:
+            found: Sequence[LogEntry] = self.reader.read(position, max_bytes, self.end)
+        else:
+            found = self.log.read(position, max_bytes)
+        assert found
+        first = index
+        if position < self.released:
+            first = next(at for at, entry in enumerate(self.model) if entry.position == found[0].position)
+            assert self.model[first].position <= max(self.released, position)
+            assert first >= index
+        assert list(found) == self.model[first : first + len(found)]
+        assert len(found) == 1 or sum(len(entry.entry.payload) for entry in found) <= max_bytes
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        # The last entry is never released here, so that every position of the model has something to read.
+        position = data.draw(st.sampled_from([entry.position for entry in self.model]))
+        self.log.release(position)
+        self.released = max(self.released, position)
+
+    @rule()
+    def reopen(self) -> None:
+        self.log.close()
+        self.open()
+
+    @rule(new=entries, data=st.data(), damage=st.sampled_from(["cut", "flip", "zeros", "none"]))
+    def crash_while_writing(self, new: NewEntry, data: st.DataObject, damage: str) -> None:
+        """End the process within a write that was never acknowledged, and start again."""
+        self.log.close()
+        record = bytearray(b"".join(segments.encode_record(new, self.end, self.item_count)))
+        if damage == "cut":
+            del record[data.draw(st.integers(0, len(record) - 1)) :]
+        elif damage == "flip":
+            record[data.draw(st.integers(0, len(record) - 1))] ^= 0x55
+        elif damage == "zeros":
+            record[:] = bytes(len(record))
+        base = segments.list_bases(self.directory)[-1]
+        with segments.segment_path(self.directory, base).open("r+b") as file:
+            if len(file.read(segments.SEGMENT_HEADER_BYTES)) < segments.SEGMENT_HEADER_BYTES:
+                file.seek(0)
+                file.write(segments.encode_segment_header(base, self.item_count))
+            file.seek(self.end - base + segments.SEGMENT_HEADER_BYTES)
+            file.write(record)
+        if damage == "none":
+            self.expect(new)
+        self.open()
+
+    @rule(kept_bytes=st.integers(0, segments.SEGMENT_HEADER_BYTES))
+    def crash_while_starting_a_segment(self, kept_bytes: int) -> None:
+        self.log.close()
+        path = segments.segment_path(self.directory, self.end)
+        if not path.exists():
+            path.write_bytes(segments.encode_segment_header(self.end, self.item_count)[:kept_bytes])
+        self.open()
+
+    @invariant()
+    def end_is_what_was_acknowledged(self) -> None:
+        if hasattr(self, "log"):
+            assert self.log.end().position == self.end
+            assert self.log.end().item_count == self.item_count
+
+    @invariant()
+    def everything_kept_is_read_back(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        found: list[LogEntry] = []
+        position = self.released
+        while run := self.log.read(position, 1000):
+            found.extend(run)
+            position = run[-1].next_position
+        assert found == [entry for entry in self.model if entry.position >= self.released]
+
+
+TestLogMachine = LogMachine.TestCase
+TestLogMachine.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -20,6 +20,10 @@ class PermanentError(DriftlockError):
     """The same request would fail again: never retry it."""
 
 
+class InputError(PermanentError):
+    """A file to replay cannot be used; the message names the file, the line and the remedy."""
+
+
 class DecodeError(PermanentError):
     """The payload is not what its content type promises (HTTP 400, gRPC INVALID_ARGUMENT)."""
 

@@ -241,7 +241,9 @@ class StreamDetector:
         if score.is_adopted:
             self._adopt()
         else:
-            if score.vector.size and not score.is_anomalous:
+            # Of an anomaly only its first window is remembered: what keeps coming back becomes
+            # usual, one long fault does not.
+            if score.vector.size and (score.is_alarm or not score.is_anomalous):
                 self._history.append(score.vector)
                 self._history_total += 1
                 self._refit()

@@ -19,6 +19,9 @@ from driftlock_otlp.config import ApiConfig
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.lifecycle import Readiness
 
+_LONGEST_STOP_S = 2.0
+"""A client that reads slowly must not use up the grace of what stops after this."""
+
 
 def build_app(registry: CollectorRegistry, readiness: Readiness, version: str) -> Starlette:
     """Return the application.
@@ -100,12 +103,14 @@ class ApiServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.005)
+        if self._task.done():
+            self._task.result()
 
     async def stop(self, grace_s: float) -> None:
         """Let requests in flight finish, then close."""
         self._server.should_exit = True
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=grace_s)
+            await asyncio.wait({self._task}, timeout=min(grace_s, _LONGEST_STOP_S))
             self._server.force_exit = True
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -39,6 +39,7 @@ class EventSender:
         self._metrics = metrics
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to send."""
@@ -46,15 +47,19 @@ class EventSender:
 
     async def stop(self, grace_s: float) -> None:
         """Make one last pass within the grace, then let go; what is not sent stays in the outbox."""
+        self._stopping.set()
         if self._task is not None:
+            # An event that is under way is not cut off: it would be sent again.
+            await asyncio.wait({self._task}, timeout=0.1 if self._deliverer.is_failing else _last_pass_s(grace_s))
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        with contextlib.suppress(TimeoutError, RetryableError):
-            await asyncio.wait_for(self._send_some(), max(min(grace_s - 1.0, 5.0), 0.1))
+        if not self._deliverer.is_failing:
+            with contextlib.suppress(TimeoutError, RetryableError):
+                await asyncio.wait_for(self._send_some(), _last_pass_s(grace_s))
         await self._deliverer.exporter.close()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 if await self._send_some():
                     continue
@@ -80,3 +85,7 @@ class EventSender:
                 await self._state.write(partial(outbox.mark_sent, ids=[row.id]))
             self._metrics.events.labels(name, "dropped" if reason else "sent").inc()
         return bool(rows)
+
+
+def _last_pass_s(grace_s: float) -> float:
+    return max(min((grace_s - 1.0) / 2, 5.0), 0.1)

@@ -47,6 +47,11 @@ class Deliverer:
         self._metrics = metrics
         self._is_failing = False
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed and will be repeated."""
+        return self._is_failing
+
     async def deliver(self, signal: Signal, payload: bytes) -> Delivery:
         """Send one request; return once it is delivered or given up. Cancelling leaves it undelivered."""
         name = self.exporter.name
@@ -55,6 +60,7 @@ class Deliverer:
                 result = await self.exporter.export(signal, payload)
             except DownstreamRejectedError as error:
                 _logger.error("export_rejected", exporter=name, signal=signal.plural, error=str(error))
+                self._is_failing = False
                 self._backoff.reset()
                 return Delivery("rejected")
             except RetryableError as error:

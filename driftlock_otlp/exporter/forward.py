@@ -2,14 +2,17 @@
 
 A route reads the log in order, takes the part of each request that is for it, and hands it to
 its sink. Under `divert` and `tag` it follows the verdicts: a request goes on once every record
-in it has one, or when the verdict takes too long, unscored. The cursor moves after delivery, so
-that a restart repeats at most the requests of one step.
+in it has one, or when the verdict takes too long, unscored. That decision is made once, by a
+route that forwards, and closes the verdicts for all routes: a record is forwarded or diverted,
+never both and never neither. The cursor moves after delivery, so that a restart repeats at most
+the requests of one step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -23,12 +26,13 @@ from driftlock_otlp.model import ItemRange, LogEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.otlp import rewrite
 from driftlock_otlp.storage import usage, verdicts
-from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
+from driftlock_otlp.storage.state import StateDatabase, cursors, set_cursor
 
 _READ_BYTES = 4 << 20
 _COMMIT_REQUESTS = 64
 _IDLE_S = 0.02
 _HOUR_S = 3600
+_LOOK_NANO = 200_000_000
 
 _logger = structlog.get_logger(__name__)
 
@@ -86,14 +90,15 @@ class ForwardRoute:
         self._is_metered = is_metered
         self._started_unix_nano = 0
         self._unscored_said = False
-        self._unscored_until = 0
+        # While a request waits for its verdict it is not read again: (watermark seen, when to look anyway).
+        self._waiting: tuple[int, int] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self.position = 0
 
     async def start(self) -> None:
-        """Continue at the cursor."""
-        self.position = await self._state.read(lambda connection: cursor(connection, self.name) or 0)
+        """Continue at the cursor; a new route begins with what its slowest sibling has yet to pass."""
+        self.position = await self._state.read(self._first_position)
         self._started_unix_nano = self._clock()
         self._task = asyncio.create_task(self._run())
 
@@ -101,7 +106,10 @@ class ForwardRoute:
         """Finish the request in hand if it can be done in time, then let go."""
         self._stopping.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=max(grace_s - 1.0, 0.1))
+            deadline_s = time.monotonic() + max(grace_s - 1.0, 0.1)
+            # A destination that is down will not come back just now.
+            while not self._task.done() and not self._sink.is_failing and time.monotonic() < deadline_s:
+                await asyncio.wait({self._task}, timeout=0.1)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._sink.close()
@@ -124,9 +132,11 @@ class ForwardRoute:
 
     async def _step(self) -> bool:
         """Pass on some requests and commit; return whether there were any."""
+        if self._is_waiting():
+            return False
         entries = self._log.read(self.position, _READ_BYTES)
         self._show_queue(entries)
-        entries = entries[: self._ready_count(entries)][:_COMMIT_REQUESTS]
+        entries = entries[: await self._ready_count(entries[:_COMMIT_REQUESTS])]
         if not entries:
             return False
         ranges: dict[int, list[ItemRange]] = {}
@@ -207,28 +217,50 @@ class ForwardRoute:
             return rewrite.split(signal, payload, ranges)[0], item_count - anomalous_count
         return (rewrite.split(signal, payload, ranges)[1] if anomalous_count else b""), anomalous_count
 
-    def _ready_count(self, entries: Sequence[LogEntry]) -> int:
+    def _is_waiting(self) -> bool:
+        """Whether the next request still waits for its verdict, as when it was last read."""
+        if self._waiting is None:
+            return False
+        watermark, look_unix_nano = self._waiting
+        if self._watermark() == watermark and self._clock() < look_unix_nano:
+            self._show_queue(())
+            return True
+        self._waiting = None
+        return False
+
+    async def _ready_count(self, entries: Sequence[LogEntry]) -> int:
         """Return how many of the entries may go on now."""
-        if self._selection is Selection.EVERYTHING:
+        if self._selection is Selection.EVERYTHING or not entries:
             return len(entries)
         watermark = self._watermark()
-        late_unix_nano = self._clock() - int(self._max_wait_s * 1e9)
-        for count, entry in enumerate(entries):
-            if entry.next_position <= watermark:
-                continue
-            waiting_since = max(entry.entry.received_unix_nano, self._started_unix_nano)
-            if waiting_since > late_unix_nano:
-                return count
-            self._say_unscored(entry)
-        return len(entries)
+        scored = _count_while(entries, lambda entry: entry.next_position <= watermark)
+        if scored:
+            return scored
+        now, max_wait = self._clock(), int(self._max_wait_s * 1e9)
+        waiting_since = max(entries[0].entry.received_unix_nano, self._started_unix_nano)
+        if now - waiting_since < max_wait:
+            self._waiting = watermark, waiting_since + max_wait
+            return 0
+        closed = await self._state.read(verdicts.closed_before)
+        passed_over = _count_while(entries, lambda entry: entry.next_position <= closed)
+        if passed_over:
+            return passed_over
+        if self._selection is Selection.ANOMALOUS:
+            # How long the downstream may be kept waiting is not for this route to say.
+            self._waiting = watermark, now + _LOOK_NANO
+            return 0
+        late = _count_while(
+            entries, lambda e: now - max(e.entry.received_unix_nano, self._started_unix_nano) >= max_wait
+        )
+        last = entries[late - 1]
+        await self._state.write(lambda connection: verdicts.close_before(connection, last.next_position))
+        self._say_unscored(entries[:late])
+        return late
 
-    def _say_unscored(self, entry: LogEntry) -> None:
-        signal = entry.entry.signal
-        if signal is None or self._selection is Selection.ANOMALOUS:
-            return
-        if entry.position >= self._unscored_until:
-            self._unscored_until = entry.next_position
-            self._metrics.forward_unscored_items.labels(signal.plural).inc(entry.entry.item_count)
+    def _say_unscored(self, entries: Sequence[LogEntry]) -> None:
+        for entry in entries:
+            if entry.entry.signal is not None:
+                self._metrics.forward_unscored_items.labels(entry.entry.signal.plural).inc(entry.entry.item_count)
         if not self._unscored_said:
             self._unscored_said = True
             _logger.warning(
@@ -237,6 +269,11 @@ class ForwardRoute:
                 reason=f"no verdict within forward.max_wait ({self._max_wait_s:g} s): detection is down or lags",
             )
 
+    def _first_position(self, connection: sqlite3.Connection) -> int:
+        known = cursors(connection)
+        routes = [position for name, position in known.items() if name.startswith(verdicts.ROUTES)]
+        return known.get(self.name, min(routes, default=0))
+
     def _show_queue(self, entries: Sequence[LogEntry]) -> None:
         end = self._log.end()
         self._metrics.queue_bytes.labels(self.name).set(max(end.position - self.position, 0))
@@ -244,6 +281,11 @@ class ForwardRoute:
             self._metrics.queue_items.labels(self.name).set(end.item_count - entries[0].items_before)
         elif self.position >= end.position:
             self._metrics.queue_items.labels(self.name).set(0)
+
+
+def _count_while(entries: Sequence[LogEntry], condition: Callable[[LogEntry], bool]) -> int:
+    """Return how many entries at the beginning fulfil a condition."""
+    return next((count for count, entry in enumerate(entries) if not condition(entry)), len(entries))
 
 
 def _covered(ranges: Sequence[ItemRange], item_count: int) -> int:

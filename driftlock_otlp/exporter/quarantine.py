@@ -8,7 +8,7 @@ from functools import partial
 import structlog
 
 from driftlock_otlp.errors import RetryableError
-from driftlock_otlp.exporter.delivery import Deliverer
+from driftlock_otlp.exporter.delivery import Deliverer, Delivery
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import quarantine
 from driftlock_otlp.storage.state import StateDatabase
@@ -67,9 +67,15 @@ class QuarantineRelease:
         for row in rows:
             for deliverer in self._deliverers:
                 delivery = await deliverer.deliver(row.signal, row.payload)
-                outcome = "dropped" if delivery.dropped_reason else "released"
-                self._metrics.forward_items.labels(
-                    deliverer.exporter.name, row.signal.plural, outcome, delivery.dropped_reason
-                ).inc(row.item_count)
+                self._count(deliverer.exporter.name, row, delivery)
             await self._state.write(partial(quarantine.delete, ids=[row.id]))
         return bool(rows)
+
+    def _count(self, exporter: str, row: quarantine.ReleasedRow, delivery: Delivery) -> None:
+        rejected = min(delivery.rejected_item_count, row.item_count)
+        counts = [("dropped", "partial_success", rejected), ("released", "", row.item_count - rejected)]
+        if delivery.dropped_reason:
+            counts = [("dropped", delivery.dropped_reason, row.item_count)]
+        for outcome, reason, count in counts:
+            if count:
+                self._metrics.forward_items.labels(exporter, row.signal.plural, outcome, reason).inc(count)

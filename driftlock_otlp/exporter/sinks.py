@@ -38,6 +38,11 @@ class Sink(Protocol):
         """Name in cursors and metrics."""
         ...
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether what is being taken may take any time, since the destination fails."""
+        ...
+
     async def take(
         self, entry: LogEntry, signal: Signal, payload: bytes, item_count: int, ranges: Sequence[ItemRange]
     ) -> Outcome:
@@ -68,6 +73,11 @@ class ExporterSink:
         """The exporter's name."""
         return self._deliverer.exporter.name
 
+    @property
+    def is_failing(self) -> bool:
+        """See `Sink`."""
+        return self._deliverer.is_failing
+
     async def take(
         self, entry: LogEntry, signal: Signal, payload: bytes, item_count: int, ranges: Sequence[ItemRange]
     ) -> Outcome:
@@ -87,6 +97,7 @@ class QuarantineSink:
     """Withholds in the state database, in the very transaction that moves the cursor."""
 
     name = "quarantine"
+    is_failing = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -120,6 +131,7 @@ class DiscardSink:
     """Drops, counted: the sidecar has no downstream and only detects."""
 
     name = "none"
+    is_failing = False
 
     async def take(
         self, entry: LogEntry, signal: Signal, payload: bytes, item_count: int, ranges: Sequence[ItemRange]

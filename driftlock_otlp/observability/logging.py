@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 from driftlock_otlp.config import ServiceConfig
+
+
+class _Unfailing(io.TextIOBase):
+    """A text stream that nobody needs to read: when its reader has gone, lines are lost, not the caller."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure_logging(config: ServiceConfig) -> None:
@@ -26,7 +45,7 @@ def configure_logging(config: ServiceConfig) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Unfailing(sys.stderr)),
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; only what needs attention is let through.

@@ -159,6 +159,8 @@ def _remove(shape: _Shape, request: Any, runs: _Runs) -> None:
     first = 0  # Index of the first item of the list at hand.
     for items in shape.item_lists(request):
         end = first + len(items)
+        if end == first:  # also a metric without data, which has no list to delete from
+            continue
         while current < len(runs) and runs[current][1] <= first:
             current += 1
         last = current

@@ -25,8 +25,6 @@ MAX_BATCH_ROWS = 256
 Scalar = str | int | float | bool
 
 _INT64 = range(-(1 << 63), 1 << 63)
-_TRACE_ID_DIGITS = 32
-_SPAN_ID_DIGITS = 16
 
 
 @dataclass(slots=True)
@@ -58,6 +56,8 @@ class Row:
         body: A log record's text; None if it has none.
         value: A data point's value; None if it has none.
         severity: A log record's severity, as written.
+        trace_id: Trace of a log record, 16 bytes or empty.
+        span_id: Its span, 8 bytes or empty.
         attributes: Further fields.
     """
 
@@ -65,6 +65,8 @@ class Row:
     body: str | None = None
     value: float | None = None
     severity: str = ""
+    trace_id: bytes = b""
+    span_id: bytes = b""
     attributes: dict[str, Scalar] = field(default_factory=dict)
 
     @property
@@ -128,17 +130,15 @@ def _batch(
 
 
 def _log_record(row: Row) -> LogRecord:
-    record = LogRecord(time_unix_nano=row.time_unix_nano, severity_text=row.severity)
+    record = LogRecord(
+        time_unix_nano=row.time_unix_nano,
+        severity_text=row.severity,
+        trace_id=row.trace_id,
+        span_id=row.span_id,
+        attributes=[_attribute(key, value) for key, value in row.attributes.items()],
+    )
     if row.body is not None:
         record.body.string_value = row.body
-    for key, value in row.attributes.items():
-        identifier = _identifier(key, value)
-        if identifier is None:
-            record.attributes.append(_attribute(key, value))
-        elif len(identifier) == _SPAN_ID_DIGITS // 2:
-            record.span_id = identifier
-        else:
-            record.trace_id = identifier
     return record
 
 
@@ -150,23 +150,11 @@ def _data_point(row: Row) -> NumberDataPoint:
     )
 
 
-def _identifier(key: str, value: Scalar) -> bytes | None:
-    """Return the trace or span id that an attribute holds, None if it is another attribute."""
-    digits = {"traceid": _TRACE_ID_DIGITS, "spanid": _SPAN_ID_DIGITS}.get(key.replace("_", "").lower())
-    if not isinstance(value, str) or len(value) != digits:
-        return None
-    try:
-        identifier = bytes.fromhex(value)
-    except ValueError:
-        return None
-    return identifier if len(identifier) == len(value) // 2 else None
-
-
 def _attribute(key: str, value: Scalar) -> KeyValue:
     if isinstance(value, bool):
         return KeyValue(key=key, value=AnyValue(bool_value=value))
     if isinstance(value, int) and value in _INT64:
         return KeyValue(key=key, value=AnyValue(int_value=value))
-    if isinstance(value, int | float):
-        return KeyValue(key=key, value=AnyValue(double_value=float(value)))
-    return KeyValue(key=key, value=AnyValue(string_value=value))
+    if isinstance(value, float):
+        return KeyValue(key=key, value=AnyValue(double_value=value))
+    return KeyValue(key=key, value=AnyValue(string_value=str(value)))

@@ -9,6 +9,7 @@ gives the same windows whenever it is read. The clock is never taken to run back
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Window:
         session: The session's value; empty for a tumbling window.
         batch: The records, whose `items` count within their own request.
         positions: Position of each record's request in the log, in ascending order.
+        sources: (first row, OTLP Resource as protobuf, its schema URL) of each run of records
+            from one source.
         opened_unix_nano: Clock at its first record.
         touched_unix_nano: Clock at its last record.
         closed_unix_nano: Clock at which it closed.
@@ -37,9 +40,15 @@ class Window:
     session: str
     batch: StreamBatch
     positions: list[int] = field(default_factory=list)
+    sources: list[tuple[int, bytes, str]] = field(default_factory=list)
     opened_unix_nano: int = 0
     touched_unix_nano: int = 0
     closed_unix_nano: int = 0
+
+    def source_of(self, row: int) -> tuple[bytes, str]:
+        """Return the Resource of a record and its schema URL."""
+        index = bisect_right(self.sources, row, key=lambda source: source[0]) - 1
+        return self.sources[index][1:]
 
 
 class WindowAssembler:
@@ -105,11 +114,9 @@ class WindowAssembler:
                 "items": window.batch.items,
                 "times": window.batch.times_unix_nano,
                 "fields": window.batch.fields,
-                "resource": window.batch.resource,
-                "schema_url": window.batch.resource_schema_url,
+                "sources": window.sources,
             }
-            for window in self._all()
-            if window.key == key
+            for window in self._of(key)
         ]
 
     def restore(self, key: StreamKey, windows: list[dict[str, Any]]) -> None:
@@ -120,11 +127,10 @@ class WindowAssembler:
                 list(saved["items"]),
                 list(saved["times"]),
                 {name: list(column) for name, column in saved["fields"].items()},
-                saved["resource"],
-                saved["schema_url"],
             )
+            sources = [(row, resource, schema_url) for row, resource, schema_url in saved["sources"]]
             window = Window(
-                key, saved["session"], batch, list(saved["positions"]), saved["opened"], saved["touched"]
+                key, saved["session"], batch, list(saved["positions"]), sources, saved["opened"], saved["touched"]
             )
             if window.session:
                 self._sessions[key.kind][key, window.session] = window
@@ -146,6 +152,13 @@ class WindowAssembler:
             yield from self._tumbling[kind].values()
             yield from self._sessions[kind].values()
 
+    def _of(self, key: StreamKey) -> Iterator[Window]:
+        # Only a kind with session windows is searched: there may be many streams.
+        tumbling = self._tumbling[key.kind].get(key)
+        if tumbling is not None:
+            yield tumbling
+        yield from (window for (stream, _), window in self._sessions[key.kind].items() if stream == key)
+
     def _add_run(
         self, batch: StreamBatch, position: int, session: str, start: int, stop: int, size: int
     ) -> Iterator[Window]:
@@ -153,6 +166,9 @@ class WindowAssembler:
         while start < stop:
             window = self._open(batch, session)
             taken = min(stop - start, size - len(window.positions))
+            source = (batch.resource, batch.resource_schema_url)
+            if not window.sources or window.sources[-1][1:] != source:
+                window.sources.append((len(window.positions), *source))
             window.positions.extend([position] * taken)
             window.touched_unix_nano = self.clock_unix_nano
             window.batch.extend(batch, start, start + taken)
@@ -164,8 +180,7 @@ class WindowAssembler:
         key = batch.key
         window = self._sessions[key.kind].get((key, session)) if session else self._tumbling[key.kind].get(key)
         if window is None:
-            shell = StreamBatch(key, resource=batch.resource, resource_schema_url=batch.resource_schema_url)
-            window = Window(key, session, shell, opened_unix_nano=self.clock_unix_nano)
+            window = Window(key, session, StreamBatch(key), opened_unix_nano=self.clock_unix_nano)
             if session:
                 self._sessions[key.kind][key, session] = window
             else:

@@ -26,12 +26,13 @@ MAX_VALUE_CHARS = 256
 """Characters kept of an attribute's string value."""
 
 _MAX_FIELDS = 128
+_MAX_TIME_UNIX_NANO = (1 << 63) - 1
 
 Plain = str | int | float | bool | None
 
 
 class StreamBatches:
-    """The batches of one request, one per stream, filled in item order.
+    """The batches of one request, one per stream and source, filled in item order.
 
     Args:
         tenant: Organisation the request belongs to.
@@ -39,14 +40,14 @@ class StreamBatches:
 
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
-        self._batches: dict[StreamKey, StreamBatch] = {}
-        self._resource = Resource()
+        self._batches: dict[tuple[StreamKey, bytes, str], StreamBatch] = {}
+        self._resource = b""
         self._schema_url = ""
         self._service = UNKNOWN_SERVICE
 
     def enter_resource(self, resource: Resource, schema_url: str) -> None:
         """Say where the records added from now on come from."""
-        self._resource = resource
+        self._resource = resource.SerializeToString(deterministic=True)
         self._schema_url = schema_url
         self._service = UNKNOWN_SERVICE
         for attribute in resource.attributes:
@@ -55,15 +56,13 @@ class StreamBatches:
                 break
 
     def batch(self, kind: str, name: str = "") -> StreamBatch:
-        """Return the batch of the current resource's stream of this kind and name.
-
-        A stream with several resources keeps the first one.
-        """
+        """Return the batch of the current resource's stream of this kind and name."""
         key = StreamKey(kind, self._service, name, self._tenant)
-        batch = self._batches.get(key)
+        source = (key, self._resource, self._schema_url)
+        batch = self._batches.get(source)
         if batch is None:
-            batch = self._batches[key] = StreamBatch(
-                key, resource=self._resource.SerializeToString(deterministic=True), resource_schema_url=self._schema_url
+            batch = self._batches[source] = StreamBatch(
+                key, resource=self._resource, resource_schema_url=self._schema_url
             )
         return batch
 
@@ -76,7 +75,7 @@ def add_record(batch: StreamBatch, item: int, time_unix_nano: int, fields: dict[
     """Append one record; beyond 128 fields in the batch, fields with new names are left out.
 
     Without that bound a sender could make n records into n² cells by giving each record
-    attribute names of its own.
+    attribute names of its own. Times are cut to what 64 bits hold with a sign, as windows keep them.
     """
     known = batch.fields
     if len(known) + len(fields) > _MAX_FIELDS and not fields.keys() <= known.keys():
@@ -89,7 +88,7 @@ def add_record(batch: StreamBatch, item: int, time_unix_nano: int, fields: dict[
                 room -= 1
             kept[name] = value
         fields = kept
-    batch.append(item, time_unix_nano, fields)
+    batch.append(item, min(time_unix_nano, _MAX_TIME_UNIX_NANO), fields)
 
 
 def plain_value(value: AnyValue) -> Plain:

@@ -25,6 +25,9 @@ from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.batch import Shaper
 from driftlock_otlp.windowing.streams import new_shaper, split_request
 
+_MAX_AHEAD_NANO = 3_600 * 10**9
+"""Event times further than this ahead of the clock are not believed."""
+
 
 @dataclass(slots=True)
 class RecordScores:
@@ -258,7 +261,9 @@ class StreamScoring:
 
     def _score(self, stream: _Stream, window: Window, verdicts: Verdicts) -> None:
         times = window.batch.times_unix_nano
-        last = max(times, default=0) or window.closed_unix_nano
+        # A sender's clock that is far ahead must not be the reference of the windows that follow.
+        latest = window.closed_unix_nano + _MAX_AHEAD_NANO
+        last = max((time for time in times if time <= latest), default=0) or window.closed_unix_nano
         previous = stream.last_event_unix_nano
         duration_s = (last - previous) / 1e9 if previous and last > previous and not window.session else 0.0
         columns = stream.shaper.shape(window.batch)
@@ -300,6 +305,7 @@ class StreamScoring:
         traces, spans = batch.column("trace_id"), batch.column("span_id")
         traced = [row for row in told.rows if traces[row]]
         strongest = traced[0] if traced else told.rows[0]
+        resource, schema_url = window.source_of(strongest)
         related = dict.fromkeys(traces[row].hex() for row in traced)
         identity = "\0".join((*_key_parts(key), window.session, str(facts.start_unix_nano), str(window.positions[0]), stream.fingerprint))
         return Anomaly(
@@ -327,8 +333,8 @@ class StreamScoring:
             span_id=spans[strongest].hex() if traced and spans[strongest] else "",
             related_trace_ids=tuple(list(related)[1:]),
             template=told.template,
-            resource=batch.resource,
-            resource_schema_url=batch.resource_schema_url,
+            resource=resource,
+            resource_schema_url=schema_url,
             fingerprint=stream.fingerprint,
             compressor=self._compressor.fingerprint,
         )

@@ -24,7 +24,7 @@ _SHAPERS: dict[str, Callable[[], Shaper]] = {
 
 
 def split_request(signal: Signal, message: Any, tenant: str) -> list[StreamBatch]:
-    """Return the records of one request, one batch per stream, each in item order.
+    """Return the records of one request, one batch per stream and source, each in item order.
 
     Args:
         signal: The request's signal.

@@ -56,13 +56,13 @@ class Checkpoint:
         for (blob,) in self._connection.execute("SELECT state FROM streams ORDER BY key"):
             yield decode_state(blob)
 
-    def write(self, position: int, clock_unix_nano: int, states: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    def write(self, position: int, clock_unix_nano: int, states: Iterable[tuple[str, bytes]]) -> None:
         """Replace the checkpoint: durable on return.
 
         Args:
             position: Everything before it is contained in the states.
             clock_unix_nano: Clock of the windows.
-            states: Name and state of each stream that changed.
+            states: Name and encoded state of each stream that changed.
         """
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
@@ -70,7 +70,7 @@ class Checkpoint:
             undo.callback(connection.execute, "ROLLBACK")
             connection.executemany(
                 "INSERT INTO streams (key, state) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET state = excluded.state",
-                ((key, encode_state(state)) for key, state in states),
+                states,
             )
             connection.execute(
                 "INSERT INTO place (id, position, clock) VALUES (1, ?, ?)"

@@ -45,6 +45,16 @@ class Advance(msgspec.Struct, tag=True):
     end: int
 
 
+class Recorded(msgspec.Struct, tag=True):
+    """To the worker: what it said is durable, so that a checkpoint need not repeat it.
+
+    Attributes:
+        position: The `read_position` of the last `Progress` that is.
+    """
+
+    position: int
+
+
 class Stop(msgspec.Struct, tag=True):
     """To the worker: write a checkpoint and end."""
 
@@ -95,18 +105,21 @@ class Progress(msgspec.Struct, tag=True):
     oldest_open_unix_nano: int = 0
 
 
+ToWorker = Start | Advance | Recorded | Stop
+"""What a worker is told."""
+
 _encoder = msgspec.msgpack.Encoder()
-_to_worker: msgspec.msgpack.Decoder[Start | Advance | Stop] = msgspec.msgpack.Decoder(Start | Advance | Stop)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _to_service: msgspec.msgpack.Decoder[Ready | Progress] = msgspec.msgpack.Decoder(Ready | Progress)
 
 
-def encode(message: Start | Advance | Stop | Ready | Progress) -> bytes:
+def encode(message: ToWorker | Ready | Progress) -> bytes:
     """Return the message with its length in front."""
     data = _encoder.encode(message)
     return LENGTH.pack(len(data)) + data
 
 
-def decode_for_worker(data: bytes) -> Start | Advance | Stop:
+def decode_for_worker(data: bytes) -> ToWorker:
     """Return the message in `data`, without its length."""
     return _to_worker.decode(data)
 

@@ -157,7 +157,8 @@ class WorkerPool:
             self._metrics.worker_restarts.inc()
             code = worker.process.returncode if worker.process is not None else None
             _logger.error("worker_ended", worker=worker.index, exit_code=code, restart_in_s=delay_s)
-            await asyncio.sleep(delay_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay_s)
 
     async def _run(self, worker: _Worker) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -182,6 +183,8 @@ class WorkerPool:
                     position=worker.watermark,
                 ),
             )
+            if self._stopping.is_set():
+                self._send(worker, messages.Stop())
             assert process.stdout is not None  # noqa: S101 - opened as a pipe above
             while True:
                 try:
@@ -240,7 +243,7 @@ class WorkerPool:
                 self._metrics.detection_lag_seconds.labels(str(worker.index)).set(max(lag_s, 0.0))
             await asyncio.sleep(_POLL_S)
 
-    def _send(self, worker: _Worker, message: messages.Start | messages.Advance | messages.Stop) -> None:
+    def _send(self, worker: _Worker, message: messages.ToWorker) -> None:
         process = worker.process
         if process is None or process.stdin is None or process.returncode is not None or process.stdin.is_closing():
             return
@@ -291,6 +294,7 @@ class WorkerPool:
             if facts_done:
                 del worker.pending[: len(batch)]
                 self._count(batch)
+                self._send(worker, messages.Recorded(last.read_position))
             else:
                 # What is not urgent waits for the next write, merged into one message.
                 merged = _merged(batch)

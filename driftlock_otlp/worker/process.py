@@ -3,10 +3,14 @@
 It reads the durable log on its own, up to where the service says that entries are durable,
 and answers with verdicts. Standard input carries orders, standard output answers, standard
 error log lines. It ends when its input ends, so it never outlives the service.
+
+A checkpoint is written only after the service has said that every verdict before it is durable:
+a worker that starts again from it must not be the only one who knew of an anomaly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -22,14 +26,19 @@ import structlog
 from driftlock_otlp.config import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import DecodeError
+from driftlock_otlp.model import LogEntry
 from driftlock_otlp.observability.logging import configure_logging
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
 from driftlock_otlp.worker import messages
-from driftlock_otlp.worker.checkpoint import Checkpoint
+from driftlock_otlp.worker.checkpoint import Checkpoint, encode_state
 
 _CHUNK_BYTES = 2 << 20
 _CHECKPOINT_INTERVAL_S = 10.0
+_LAST_CHECKPOINT_S = 5.0
+"""How long a worker that stops waits to hear that its verdicts are durable."""
+
+_Orders = queue.SimpleQueue[messages.ToWorker | None]
 
 _logger = structlog.get_logger(__name__)
 
@@ -49,10 +58,18 @@ class Worker:
         self._checkpoint = Checkpoint(Path(start.checkpoint_path))
         self._scoring = StreamScoring(config, new_compressor(config.detection.compressor), (start.index, start.count))
         place = self._checkpoint.place()
-        self._position = place[0] if place else start.position
+        if place is None:
+            # Whatever happens before the first real checkpoint, a restart begins here again.
+            place = start.position, 0
+            self._checkpoint.write(*place, ())
+        self._position = place[0]
         self._checkpoint_position = self._position
+        self._recorded_position = 0
+        self._kept_states: dict[str, bytes] = {}
+        self._kept_place = place
+        self._reported_checkpoint = self._position
         self._checkpoint_due_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
-        anew = self._scoring.restore(place[1], self._checkpoint.states()) if place else []
+        anew = self._scoring.restore(place[1], self._checkpoint.states())
         self._send(messages.Ready(self._position, sum(self._scoring.stream_counts().values()), anew))
 
     def read_until(self, end: int) -> bool:
@@ -60,58 +77,82 @@ class Worker:
         entries = self._reader.read(self._position, _CHUNK_BYTES, end)
         verdicts: list[Verdicts] = []
         for entry in entries:
-            new = entry.entry
-            if new.signal is None:
-                verdicts.append(self._scoring.advance(new.received_unix_nano))
-            else:
-                try:
-                    verdicts.append(
-                        self._scoring.feed(
-                            new.signal, new.payload, entry.position, new.received_unix_nano, new.tenant
-                        )
-                    )
-                except DecodeError as error:
-                    # The receiver decodes before it appends, so this is a damaged record.
-                    _logger.error("record_undecodable", position=entry.position, error=str(error))
-                    verdicts.append(Verdicts())
-                    verdicts[-1].unscored_items["undecodable"] += new.item_count
+            verdicts.append(self._score(entry))
             self._position = entry.next_position
         if not entries:
             self._position = max(self._position, end)
-        if time.monotonic() >= self._checkpoint_due_s:
-            self.write_checkpoint()
+        if time.monotonic() >= self._checkpoint_due_s and self.is_settled:
+            self._keep()
         self._report(verdicts)
         return self._position < end
 
-    def write_checkpoint(self) -> None:
-        """Make everything learned so far durable."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether no checkpoint waits to be written."""
+        return self._kept_place[0] == self._checkpoint_position
+
+    def confirm(self, position: int) -> None:
+        """Take notice that every verdict before `position` is durable; write the checkpoint that waits for it."""
+        self._recorded_position = max(self._recorded_position, position)
+        if self._write_kept():
+            self._report([])
+
+    def _score(self, entry: LogEntry) -> Verdicts:
+        new = entry.entry
+        verdicts = Verdicts()
+        try:
+            if new.signal is None:
+                return self._scoring.advance(new.received_unix_nano)
+            return self._scoring.feed(new.signal, new.payload, entry.position, new.received_unix_nano, new.tenant)
+        except DecodeError as error:
+            # The receiver decodes before it appends, so this is a damaged record.
+            _logger.error("record_undecodable", position=entry.position, error=str(error))
+            verdicts.unscored_items["undecodable"] += new.item_count
+        except Exception:
+            # Else this one request would stop the worker again after each restart.
+            _logger.exception("record_unscorable", position=entry.position)
+            verdicts.unscored_items["error"] += new.item_count
+        return verdicts
+
+    def _keep(self) -> None:
+        """Keep the state of now, to be written once the verdicts that led to it are durable."""
         self._checkpoint_due_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
-        if self._position == self._checkpoint_position:
+        if self._position == self._kept_place[0]:
             return
-        changed = self._scoring.take_changed()
-        self._checkpoint.write(
-            self._position,
-            self._scoring.clock_unix_nano,
-            ((repr(key), self._scoring.stream_state(key)) for key in changed),
-        )
-        self._checkpoint_position = self._position
+        for key in self._scoring.take_changed():
+            self._kept_states[repr(key)] = encode_state(self._scoring.stream_state(key))
+        self._kept_place = self._position, self._scoring.clock_unix_nano
+        self._write_kept()
+
+    def _write_kept(self) -> bool:
+        """Write the checkpoint that waits, if it may be written; return whether it was."""
+        if self.is_settled or self._kept_place[0] > self._recorded_position:
+            return False
+        self._checkpoint.write(*self._kept_place, self._kept_states.items())
+        self._checkpoint_position = self._kept_place[0]
+        self._kept_states = {}
+        return True
 
     def checkpoint_wait_s(self) -> float:
         """Return the seconds until the next checkpoint is due."""
         return max(self._checkpoint_due_s - time.monotonic(), 0.0)
 
-    def stop(self) -> None:
-        """Write a last checkpoint, tell of it, and let go."""
-        self.write_checkpoint()
+    def prepare_stop(self) -> None:
+        """Ask for the confirmation that the last checkpoint needs."""
+        self._keep()
         self._report([])
+
+    def close(self) -> None:
+        """Let go of the files."""
         self._checkpoint.close()
         self._reader.close()
 
     def report_idle(self) -> None:
-        """Write the checkpoint that fell due while nothing came."""
-        before = self._checkpoint_position
-        self.write_checkpoint()
-        if self._checkpoint_position != before:
+        """Prepare the checkpoint that fell due while nothing came."""
+        if time.monotonic() < self._checkpoint_due_s or not self.is_settled:
+            return
+        self._keep()
+        if self._position != self._reported_checkpoint:
             self._report([])
 
     def _report(self, verdicts: list[Verdicts]) -> None:
@@ -126,6 +167,7 @@ class Worker:
         progress.streams = list(self._scoring.stream_counts().items())
         progress.warming_up = self._scoring.warming_up_count()
         progress.oldest_open_unix_nano = self._scoring.oldest_opened_unix_nano() or 0
+        self._reported_checkpoint = self._checkpoint_position
         self._send(progress)
 
     def _watermark(self) -> int:
@@ -144,7 +186,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray print must not garble the answers
-    orders: queue.SimpleQueue[messages.Start | messages.Advance | messages.Stop | None] = queue.SimpleQueue()
+    orders: _Orders = queue.SimpleQueue()
     # Unbuffered: a thread that waits in a buffered read would keep the process from ending.
     source = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
     threading.Thread(target=_read_orders, args=(source, orders), daemon=True).start()
@@ -152,7 +194,13 @@ def main() -> None:
     if not isinstance(start, messages.Start):
         return
     configure_logging(Config.model_validate_json(start.config_json).service)
-    worker = Worker(start, answers)
+    # Without a service there is nobody to answer.
+    with contextlib.suppress(BrokenPipeError):
+        _work(Worker(start, answers), orders)
+
+
+def _work(worker: Worker, orders: _Orders) -> None:
+    """Do as ordered, until told to stop or orders end."""
     end = 0
     has_more = False
     while True:
@@ -165,13 +213,30 @@ def main() -> None:
             if order is None:
                 return
             if isinstance(order, messages.Stop):
-                worker.stop()
+                _stop(worker, orders)
                 return
-            if isinstance(order, messages.Advance):
+            if isinstance(order, messages.Recorded):
+                worker.confirm(order.position)
+            elif isinstance(order, messages.Advance):
                 end = max(end, order.end)
                 has_more = True
         if has_more:
             has_more = worker.read_until(end)
+
+
+def _stop(worker: Worker, orders: _Orders) -> None:
+    worker.prepare_stop()
+    deadline_s = time.monotonic() + _LAST_CHECKPOINT_S
+    while not worker.is_settled and (left_s := deadline_s - time.monotonic()) > 0:
+        try:
+            order = orders.get(timeout=left_s)
+        except queue.Empty:
+            break
+        if order is None:
+            break
+        if isinstance(order, messages.Recorded):
+            worker.confirm(order.position)
+    worker.close()
 
 
 def _read_exactly(source: FileIO, size: int) -> bytes:
@@ -182,9 +247,7 @@ def _read_exactly(source: FileIO, size: int) -> bytes:
     return data
 
 
-def _read_orders(
-    source: FileIO, orders: queue.SimpleQueue[messages.Start | messages.Advance | messages.Stop | None]
-) -> None:
+def _read_orders(source: FileIO, orders: _Orders) -> None:
     while len(head := _read_exactly(source, messages.LENGTH.size)) == messages.LENGTH.size:
         (size,) = messages.LENGTH.unpack(head)
         orders.put(messages.decode_for_worker(_read_exactly(source, size)))

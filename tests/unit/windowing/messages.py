@@ -92,6 +92,10 @@ def metrics(found: list[Metric], service: str | None = "shop", **attributes: Any
 
 
 def only(signal: Signal, request: Any) -> StreamBatch:
-    """Return the one batch of a request that has one stream."""
-    (batch,) = split_request(signal, request, "")
-    return batch
+    """Return the records of a request that has one stream, whatever their sources."""
+    batches = split_request(signal, request, "")
+    (key,) = {batch.key for batch in batches}
+    whole = StreamBatch(key, resource=batches[0].resource, resource_schema_url=batches[0].resource_schema_url)
+    for batch in batches:
+        whole.extend(batch, 0, len(batch.items))
+    return whole

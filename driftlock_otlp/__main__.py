@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from driftlock_otlp import commands
+from driftlock_otlp.commands import registry
 from driftlock_otlp.errors import ConfigError, DriftlockError
+from driftlock_otlp.observability.version import version
 
 _EPILOG = """examples:
   driftlock-otlp run                                   listen on 4317 and 4318, score, keep anomalies
@@ -26,9 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"driftlock-otlp {commands.version()}")
+    parser.add_argument("--version", action="version", version=f"driftlock-otlp {version()}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in commands.COMMANDS:
+    for command in registry.COMMANDS:
         sub = subparsers.add_parser(
             command.name,
             help=command.summary,
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough.
-        sys.stdout = open(Path("/dev/null"), "w")  # noqa: SIM115, PTH123
+        sys.stdout = open(Path("/dev/null"), "w")  # noqa: SIM115
         return 0
 
 

@@ -7,7 +7,7 @@ import contextlib
 import signal as signals
 import sqlite3
 import time
-from importlib import metadata
+from functools import partial
 
 import structlog
 
@@ -25,6 +25,7 @@ from driftlock_otlp.interfaces import Component
 from driftlock_otlp.lifecycle import Lifecycle, Readiness
 from driftlock_otlp.model import Anomaly
 from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.observability.version import version
 from driftlock_otlp.otlp.anomaly_event import anomaly_event
 from driftlock_otlp.receiver.admission import Admission
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
@@ -32,24 +33,15 @@ from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.storage import outbox, verdicts, windows
 from driftlock_otlp.storage.log import SegmentLog
-from driftlock_otlp.storage.state import StateDatabase, cursors
+from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, cursors
 from driftlock_otlp.worker.pool import WorkerPool
 
-STATE_FILE = "state.db"
 LOG_DIRECTORY = "log"
 
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
 
 _logger = structlog.get_logger(__name__)
-
-
-def version() -> str:
-    """Return the installed version, `0` when run from a source tree that is not installed."""
-    try:
-        return metadata.version("driftlock-otlp")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 class Service:
@@ -99,6 +91,7 @@ class Service:
         self._housekeeping: asyncio.Task[None] | None = None
         self._is_receiving = False
         self.readiness.add("receivers", lambda: self._is_receiving)
+        self.readiness.add("storage", lambda: self._log.is_writable)
         self.readiness.add("detection", lambda: self.pool.is_ready)
 
     async def start(self) -> None:
@@ -107,6 +100,7 @@ class Service:
         reached = await self._state.read(lambda connection: max(cursors(connection).values(), default=0))
         self._log.open(minimum_end=reached)
         await self._lifecycle.start()
+        await self._state.write(partial(verdicts.forget_routes, kept=[route.name for route in self._routes]))
         self._is_receiving = True
         self._housekeeping = asyncio.create_task(self._keep_house())
         self._greet()
@@ -189,7 +183,7 @@ class Service:
                 self._log.release(min(slowest_route, self.pool.checkpoint))
                 if time.monotonic() - pruned_s >= _PRUNE_S:
                     pruned_s = time.monotonic()
-                    await self._state.write(lambda connection: _prune(connection, slowest_route))
+                    await self._state.write(partial(_prune, position=slowest_route))
             except RetryableError as error:
                 _logger.error("housekeeping_waiting", error=str(error))
             except Exception:

@@ -15,7 +15,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for tests.doubles
 
 from downstream import AnomalyEvent, Downstream
-from processes import DemoError, Samples, Shop, Sidecar, running_shop, running_sidecar
+from processes import (
+    DemoError,
+    Samples,
+    Shop,
+    Sidecar,
+    release_command,
+    run_command,
+    running_shop,
+    running_sidecar,
+)
 from screen import Screen
 
 _HELP = """\
@@ -90,14 +99,14 @@ def all_faults() -> list[Fault]:
             "metrics",
             "metrics/warehouse/queue.depth",
             frozenset(),
-            "Packing is stuck: its queue, one of three, grows to six times its usual length.",
+            "Packing is stuck: its queue, one of six, grows to six times its usual length.",
         ),
         Fault(
             "traces",
             "traces/checkout",
             # Requests that charge a card become slower as a whole.
             frozenset({"metrics/checkout/http.server.request.duration"}),
-            "The payment provider is slow: “charge card” takes eight times as long, and 30 % time out.",
+            "The payment provider is slow: “charge card” takes eight times as long, and 40 % time out.",
         ),
     ]
 
@@ -136,10 +145,12 @@ class Demo:
                         await self._play(sidecar, shop)
                         await shop.close()
                     samples = await self._drained(sidecar)
+                    failures = self._sum_up(samples, downstream.items.total())
+                    failures += await self._release(sidecar, downstream, samples)
             finally:
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
-        return self._sum_up(samples, sum(downstream.items.values()))
+        return failures
 
     async def _play(self, sidecar: Sidecar, shop: Shop) -> None:
         self._screen.headline(
@@ -185,9 +196,30 @@ class Demo:
         deadline_s = time.monotonic() + _DRAIN_S
         while True:
             samples = await sidecar.metrics()
-            if not _queued(samples) or time.monotonic() > deadline_s:
+            received, outcomes = _balance(samples)
+            held = samples.total("driftlock_quarantine_items")
+            is_settled = received == sum(outcomes.values()) and held == outcomes["diverted"] and not _queued(samples)
+            if is_settled or time.monotonic() > deadline_s:
                 return samples
             await asyncio.sleep(0.5)
+
+    async def _release(self, sidecar: Sidecar, downstream: Downstream, before: Samples) -> list[str]:
+        """Let the quarantine go, and return what went wrong: in the end the downstream must have everything."""
+        received, _ = _balance(before)
+        command = release_command(self._data)
+        self._screen.headline("Withheld, not lost", "Somebody has looked at the quarantine, and lets it go downstream:")
+        self._screen.say(f"$ driftlock-otlp {' '.join(command)}", "bold")
+        self._screen.say(await run_command(command))
+        self._phase = "releasing"
+        deadline_s = time.monotonic() + _DRAIN_S
+        while time.monotonic() < deadline_s:
+            held = (await sidecar.metrics()).total("driftlock_quarantine_items")
+            if not held and downstream.items.total() >= received:
+                break
+            await asyncio.sleep(0.5)
+        arrived = downstream.items.total()
+        self._screen.say(f"Of {received:,} items received by the sidecar, {arrived:,} have now arrived downstream.")
+        return [] if arrived == received else [f"{received:,} items were received, but {arrived:,} have arrived"]
 
     async def _show_progress(self, downstream: Downstream) -> None:
         while True:
@@ -210,11 +242,8 @@ class Demo:
 
     def _sum_up(self, samples: Samples, arrived: int) -> list[str]:
         """Show the counters and return what went wrong."""
-        received = samples.total("driftlock_receiver_items_total", outcome="accepted")
-        forwarded, diverted, dropped = (
-            samples.total("driftlock_forward_items_total", outcome=outcome)
-            for outcome in ("forwarded", "diverted", "dropped")
-        )
+        received, outcomes = _balance(samples)
+        forwarded, diverted, dropped = outcomes.values()
         queued = _queued(samples)
         held = samples.total("driftlock_quarantine_items")
         self._screen.table(
@@ -245,6 +274,13 @@ class Demo:
         if dropped or queued:
             failures.append(f"{dropped:,} items were dropped and {queued:,} are still queued")
         return failures
+
+
+def _balance(samples: Samples) -> tuple[int, dict[str, int]]:
+    """Return how many items were received, and how many were forwarded, diverted and dropped."""
+    received = samples.total("driftlock_receiver_items_total", outcome="accepted")
+    outcomes = ("forwarded", "diverted", "dropped")
+    return received, {outcome: samples.total("driftlock_forward_items_total", outcome=outcome) for outcome in outcomes}
 
 
 def _queued(samples: Samples) -> int:

@@ -62,8 +62,9 @@ class AnomalyEvent:
         """Yield column, bits and sentence of each piece of evidence, strongest first."""
         texts = self.attributes.get("driftlock.anomaly.explanations", [])
         columns = self.attributes.get("driftlock.anomaly.fields", [])
-        # A column with evidence of two kinds is listed once; then the sentences speak for themselves.
-        columns = columns if len(columns) == len(texts) else [""] * len(texts)
+        if len(columns) != len(texts):
+            # A column with evidence of two kinds is listed once.
+            columns = [next((column for column in columns if column in text), "") for text in texts]
         for column, text in zip(columns, texts, strict=True):
             match = _BITS.match(text)
             yield (column, match[2], match[1]) if match else (column, "", text)

@@ -17,7 +17,6 @@ from prometheus_client.parser import text_string_to_metric_families
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-_RUN = ["-c", "import sys; from pathlib import Path; from driftlock_otlp.config import load; from driftlock_otlp.service import run; from driftlock_otlp.observability.logging import configure_logging; a = sys.argv; c = load(Path(a[3]), [a[5], a[7]]); configure_logging(c.service); run(c)"]
 _START_S = 60.0
 _STOP_S = 15.0
 
@@ -76,6 +75,30 @@ class Sidecar:
             raise DemoError(f"the sidecar does not answer at {self.api}: {error!r}") from None
 
 
+def release_command(data: Path) -> list[str]:
+    """Return the arguments that release the whole quarantine of the sidecar with this data directory."""
+    return ["quarantine", "release", "--all", "--set", f"queue.path={data}"]
+
+
+async def run_command(arguments: Sequence[str]) -> str:
+    """Run a command of `driftlock-otlp` to its end and return what it printed.
+
+    Raises:
+        DemoError: It failed.
+    """
+    process = await _start(
+        ["-m", "driftlock_otlp", *arguments], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), _START_S)
+    finally:
+        await _stop(process)
+    text = printed.decode().strip()
+    if process.returncode:
+        raise DemoError(f"driftlock-otlp {' '.join(arguments)} failed: {text}")
+    return text
+
+
 @contextlib.asynccontextmanager
 async def running_sidecar(data: Path, downstream: str) -> AsyncIterator[Sidecar]:
     """Run the sidecar as a process of its own; its log goes to `sidecar.log` in the data directory.
@@ -88,7 +111,7 @@ async def running_sidecar(data: Path, downstream: str) -> AsyncIterator[Sidecar]
         arguments += ["--set", setting]
     log = data / "sidecar.log"
     with log.open("wb") as output:
-        process = await _start([*_RUN, *arguments], stderr=output.fileno())
+        process = await _start(["-m", "driftlock_otlp", *arguments], stderr=output.fileno())
         try:
             started = await _started_line(process, log)
             yield Sidecar(started["otlp_grpc"], started["otlp_http"], started["api"], process)
@@ -135,14 +158,16 @@ async def running_shop(sidecar: Sidecar, seed: int, log: Path) -> AsyncIterator[
             await _stop(process)
 
 
-async def _start(arguments: Sequence[str], stderr: int) -> asyncio.subprocess.Process:
+async def _start(
+    arguments: Sequence[str], *, stderr: int, stdout: int = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     # OpenTelemetry's variables of the shell would become settings of the sidecar and the SDK.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
         stderr=stderr,
         cwd=ROOT,
         env=environ,

@@ -68,29 +68,42 @@ class Tail:
 class Calibration:
     """What a history of evidence vectors says about a new one.
 
+    A claim that does not apply to a window (NaN) is calibrated on the windows to which it did,
+    and is silent until there are enough of them: a column that comes up late must not be
+    measured against a past that had none.
+
     Args:
-        history: float64, (n, d), n >= 6: past evidence vectors, oldest first.
+        history: float64, (n, d), n >= 6: past evidence vectors, oldest first; NaN where a
+            claim did not apply.
         units: float64, (d,): what counts as little evidence in each column: 3 for bits, 1 for
             multiples of a standard deviation.
         two_sided: bool, (d,): columns where too little is as odd as too much.
+        fewest: Windows to which a claim must have applied before it is heard; >= 6.
     """
 
-    def __init__(self, history: Floats, units: Floats, two_sided: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, history: Floats, units: Floats, two_sided: npt.NDArray[np.bool_], fewest: int = 6) -> None:
+        width = history.shape[1]
         self.two_sided = two_sided
-        self.median = np.median(history, axis=0)
-        spread = 1.4826 * np.median(np.abs(history - self.median), axis=0)
-        upper = (np.quantile(history, 0.9, axis=0) - self.median) / 1.2816
-        self.spread = np.maximum.reduce([spread, upper, 1e-3 * np.abs(self.median) + 0.5])
-        self.spread = np.where(two_sided, np.maximum(spread, 1e-3 * np.abs(self.median) + 0.02), self.spread)
-        z = self._z(history)
-        self.tails = [Tail(z[:, j], least_scale=float(units[j] / self.spread[j])) for j in range(history.shape[1])]
+        self.median, self.spread = np.full(width, np.nan), np.full(width, np.nan)
+        self.tails: list[Tail | None] = []
+        for j in range(width):
+            applied = history[:, j][np.isfinite(history[:, j])]
+            if len(applied) < fewest:
+                self.tails.append(None)
+                continue
+            self.median[j], self.spread[j] = _centre(applied, is_two_sided=bool(two_sided[j]))
+            z = self._z(applied, j)
+            self.tails.append(Tail(z, least_scale=float(units[j] / self.spread[j])))
         self.past = Tail(self.column_bits(history).max(axis=1))
 
     def column_bits(self, vectors: Floats) -> Floats:
-        """Return the surprise of each column of each vector; float64, (m, d), bits."""
-        z = self._z(vectors)
-        columns = [tail.bits(z[:, j]) for j, tail in enumerate(self.tails)]
-        return np.column_stack(columns)
+        """Return the surprise of each column of each vector; float64, (m, d), bits, 0 where silent."""
+        bits = np.zeros(vectors.shape)
+        for j, tail in enumerate(self.tails):
+            if tail is not None:
+                z = self._z(vectors[:, j], j)
+                bits[:, j] = np.where(np.isfinite(z), tail.bits(z), 0.0)
+        return bits
 
     def window_bits(self, strongest: float) -> float:
         """Return the calibrated surprise of a window whose strongest column has these bits."""
@@ -101,7 +114,17 @@ class Calibration:
         past = self.past.sorted
         return float((1 + np.count_nonzero(past >= strongest)) / (1 + past.size))
 
-    def _z(self, vectors: Floats) -> Floats:
-        z = (vectors - self.median) / self.spread
-        result: Floats = np.where(self.two_sided, np.abs(z), np.maximum(z, 0.0))
+    def _z(self, values: Floats, j: int) -> Floats:
+        z = (values - self.median[j]) / self.spread[j]
+        result: Floats = np.abs(z) if self.two_sided[j] else np.maximum(z, 0.0)
         return result
+
+
+def _centre(values: Floats, *, is_two_sided: bool) -> tuple[float, float]:
+    """Return the median and a robust standard deviation, which is never below what is little."""
+    median = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - median)))
+    if is_two_sided:
+        return median, max(spread, 1e-3 * abs(median) + 0.02)
+    upper = (float(np.quantile(values, 0.9)) - median) / 1.2816
+    return median, max(spread, upper, 1e-3 * abs(median) + 0.5)

@@ -47,7 +47,7 @@ from driftlock_otlp.detection.points import PointScores, StreamPoints
 ALGORITHM = "cbad-1"
 """Part of the fingerprint; changes whenever scores change."""
 
-_LAG_WINDOWS = 6
+LAG_WINDOWS = 6
 """Windows between a verdict and learning: a short fault is judged before it could be learned."""
 _REFIT_WINDOWS = 20
 _YOUNG_WINDOWS = 200
@@ -106,7 +106,7 @@ class WindowScore:
         bits: Calibrated surprise of the window, bits.
         p_value: Conformal p-value, (0, 1]; 1 while warming up.
         margin_bits: Bits beyond the bar of an immediate alarm; negative below it.
-        is_flagged: p_value at or below the significance level.
+        is_flagged: p_value at or below the significance level, or as many bits as that says.
         is_alarm: This window raises an alarm.
         is_anomalous: It belongs to an anomaly, as the first window or a later one.
         is_resolved: With this window a running anomaly ends.
@@ -114,6 +114,7 @@ class WindowScore:
         columns: The window.
         column_bits: Calibrated surprise of each claim, float64, (d,).
         claims: The claims, (d,).
+        vector: Raw evidence of each claim, float64, (d,); NaN where it does not apply.
         evaluation: Raw evidence and facts; None before the baseline is ready.
         prepared: The window in the baseline's form.
         points: Point novelty, for streams of time series.
@@ -171,7 +172,7 @@ class StreamDetector:
         self.baseline = Baseline(settings.baseline_windows, settings.baseline_records, compressor)
         self.points = StreamPoints()
         # Longer than the calibration looks back, so that the last fit can be done again.
-        self._history: deque[Floats] = deque(maxlen=settings.calibration_windows + _LAG_WINDOWS + _REFIT_WINDOWS)
+        self._history: deque[Floats] = deque(maxlen=settings.calibration_windows + LAG_WINDOWS + _REFIT_WINDOWS)
         self._history_total = 0
         self._calibration: Calibration | None = None
         self._calibrated_on = (0, 0, 0)
@@ -216,7 +217,7 @@ class StreamDetector:
         score.evaluation = self.baseline.evaluate(prepared)
         score.claims = [_POINT_CLAIM, *self.baseline.claims]
         point_bits = math.nan if score.points is None else float(score.points.bits.max())
-        score.vector = self._filled(np.concatenate(([point_bits], score.evaluation.values)))
+        score.vector = np.concatenate(([point_bits], score.evaluation.values))
         if self._calibration is None:
             return score
         self._judge(score, self._calibration)
@@ -265,7 +266,8 @@ class StreamDetector:
             share = saved / top if top > 0 else np.ones(n)
             margins = score.bits * share - bar
         elif score.evaluation is not None:
-            margins = np.minimum(saved - bar, -1.0)
+            # Raw bits are not calibrated ones; a quarter of them is about what they turn out to be.
+            margins = np.minimum(0.25 * saved - bar, -1.0)
         else:
             margins = np.full(n, -np.inf)
         if score.points is not None:
@@ -291,7 +293,7 @@ class StreamDetector:
         return saved
 
     def usual(self, index: int) -> float:
-        """Return the median of a claim's evidence over the calibration; NaN while warming up."""
+        """Return the median of a claim's evidence over the calibration; NaN while the claim is silent."""
         known = self._calibration.median if self._calibration is not None else np.zeros(0)
         return float(known[index]) if index < len(known) else math.nan
 
@@ -341,7 +343,9 @@ class StreamDetector:
         strongest = float(score.column_bits.max())
         score.bits = calibration.window_bits(strongest)
         score.p_value = calibration.p_value(strongest)
-        score.is_flagged = score.p_value <= self._settings.significance
+        # A conformal p-value cannot fall below 1/(n+1); while the calibration is young the tail decides.
+        level = self._settings.significance
+        score.is_flagged = score.p_value <= level or score.bits >= -math.log2(level)
         score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
         point_margin = -math.inf if score.points is None else float(score.points.margins.max())
         score.margin_bits = max(score.margin_bits, point_margin)
@@ -366,7 +370,8 @@ class StreamDetector:
         if self._interval_s > 0:
             # Half of log2: windows that follow each other fast are far from independent.
             pace = 0.5 * max(0.0, math.log2(_DAY_S / self._interval_s / _CALM_WINDOWS_PER_DAY))
-        return -math.log2(self._settings.significance) + beyond_bits + pace
+        # A coarse significance must not leave a calm bar that no window can stay below.
+        return max(-math.log2(self._settings.significance) + beyond_bits + pace, 1.0)
 
     def _pace(self, closed_unix_nano: int) -> None:
         if self._last_closed_unix_nano:
@@ -377,26 +382,18 @@ class StreamDetector:
             self._interval_s += 0.02 * (elapsed_s - self._interval_s)
         self._last_closed_unix_nano = closed_unix_nano
 
-    def _filled(self, vector: Floats) -> Floats:
-        """Replace claims that do not apply by what is usual for them."""
-        usual = np.zeros(len(vector))
-        if self._calibration is not None:
-            known = self._calibration.median
-            usual[: len(known)] = known
-        return np.where(np.isfinite(vector), vector, usual)
-
     def _learn_baseline(self, score: WindowScore) -> None:
         if not self.baseline.is_ready:
             self.baseline.learn(score.prepared)
             return
         self._pending.append((score.prepared, not score.is_flagged and not score.is_anomalous, score.bits))
-        while len(self._pending) > _LAG_WINDOWS:
+        while len(self._pending) > LAG_WINDOWS:
             window, keep, _ = self._pending.popleft()
             if keep:
                 self.baseline.learn(window)
 
     def _refit(self) -> None:
-        last = self._history_total - _LAG_WINDOWS
+        last = self._history_total - LAG_WINDOWS
         first = max(0, last - self._settings.calibration_windows)
         if last < self._settings.warm_up_windows:
             return
@@ -409,13 +406,16 @@ class StreamDetector:
         """Calibrate on the evidence vectors numbered `first` to `last`, over `width` claims."""
         start = self._history_total - len(self._history)
         rows = [*self._history][first - start : last - start]
-        history = np.zeros((len(rows), width))
+        history = np.full((len(rows), width), np.nan)
         for i, row in enumerate(rows):
             known = min(len(row), width)
             history[i, :known] = row[:known]
         claims = [_POINT_CLAIM, *self.baseline.claims][:width]
         self._calibration = Calibration(
-            history, np.array([claim.unit for claim in claims]), np.array([claim.is_two_sided for claim in claims])
+            history,
+            np.array([claim.unit for claim in claims]),
+            np.array([claim.is_two_sided for claim in claims]),
+            fewest=self._settings.warm_up_windows,
         )
         self._calibrated_on = (first, last, width)
 

@@ -131,7 +131,7 @@ class PointSeries:
         return max(level, seasonal / len(self._seasons))
 
     def budget_bits(self) -> float:
-        """Return the bits that a point must exceed: it grows with the square root of age."""
+        """Return the bits that a point must exceed: half a bit for every doubling of its age."""
         return 1.0 + 0.5 * math.log2(self.count + 2)
 
     def margin_bits(self, bits: float, extra_bits: float) -> float:

@@ -22,6 +22,8 @@ _FEWEST_FOR_LEVEL = 8
 _LEVEL_SWING = 0.1
 _FEWEST_FOR_ORDER = 8
 _ORDER_RECORDS = 800
+_MOST_LABELS = 4096
+"""Labels numbered before those that have left the baseline give their numbers back."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class NumberModel:
             keep &= given.codes >= 0
         rows = np.flatnonzero(keep)
         values = column.values[rows]
-        if column.is_positive_scale:
+        if self.is_positive_scale:
             values = np.log2(1.0 + np.maximum(values, 0.0))
         if given is None:
             return NumberWindow(rows, values, [""], np.zeros(len(rows), dtype=np.int32))
@@ -128,8 +130,13 @@ class NumberModel:
 
     def learn(self, window: NumberWindow) -> None:
         """Add the window to the baseline."""
-        window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
         self._windows.append(window)
+        if len(self._ids) > _MOST_LABELS:
+            self._ids.clear()
+            for known in self._windows:
+                self._number(known)
+        else:
+            self._number(window)
         self._groups = None
         self._baseline_size = None
 
@@ -202,6 +209,9 @@ class NumberModel:
         self._windows = deque(window for window in windows if window.ids is not None)
         self._groups = None
         self._baseline_size = None
+
+    def _number(self, window: NumberWindow) -> None:
+        window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
 
     def _own_groups(self, window: NumberWindow) -> list[tuple[str, Floats]]:
         if len(window.labels) == 1:

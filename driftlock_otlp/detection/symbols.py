@@ -121,12 +121,10 @@ class SymbolModel:
         """Add the window to the baseline and to what has ever been seen."""
         ids = np.empty(len(window.labels), dtype=np.int64)
         for i, label in enumerate(window.labels):
-            known = self._ids.get(label)
-            if known is None:
-                known = 0
-                if len(self._labels) < _MOST_SYMBOLS:
-                    known = self._ids[label] = len(self._labels)
-                    self._labels.append(label)
+            known = self._id(label)
+            if known < 0:
+                known = self._ids[label] = len(self._labels)
+                self._labels.append(label)
             ids[i] = known
         size = len(self._labels)
         if size > len(self._baseline):
@@ -228,11 +226,16 @@ class SymbolModel:
                     self._sequences.append(self._numbered(window))
 
     def _known_ids(self, window: SymbolWindow) -> Ints:
-        return np.array([self._ids.get(label, -1) for label in window.labels], dtype=np.int64)
+        return np.array([self._id(label) for label in window.labels], dtype=np.int64)
+
+    def _id(self, label: str) -> int:
+        """Return the symbol's number; -1 if it has none yet, that of `<other>` if it will get none."""
+        return self._ids.get(label, -1 if len(self._labels) < _MOST_SYMBOLS else 0)
 
     def _was_learned(self, label: str) -> bool:
-        known = self._ids.get(label)
-        return known is not None and bool(self._learned[known])
+        # Once there is no room for names, nobody can tell whether one is new: none is called so.
+        known = self._id(label)
+        return known == 0 or (known > 0 and bool(self._learned[known]))
 
     def _aligned(self, window: SymbolWindow) -> tuple[Ints, Ints, list[str]]:
         """Return baseline counts, window counts and labels over the symbols of either."""

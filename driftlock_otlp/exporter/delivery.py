@@ -71,7 +71,9 @@ class Deliverer:
                 delay_s = self._backoff.next_delay_s(error.retry_after_s)
                 self._metrics.exporter_retries.labels(name).inc()
                 if not self._is_failing:
-                    _logger.warning("export_failing", exporter=name, error=str(error), next_attempt_in_s=round(delay_s, 1))
+                    _logger.warning(
+                        "export_failing", exporter=name, error=str(error), next_attempt_in_s=round(delay_s, 1)
+                    )
                 self._is_failing = True
                 await asyncio.sleep(delay_s)
             else:

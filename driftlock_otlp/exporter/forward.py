@@ -94,11 +94,12 @@ class ForwardRoute:
         self._waiting: tuple[int, int] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._passed_items = 0
         self.position = 0
 
     async def start(self) -> None:
         """Continue at the cursor; a new route begins with what its slowest sibling has yet to pass."""
-        self.position = await self._state.read(self._first_position)
+        self.position = await self._state.write(self._first_position)
         self._started_unix_nano = self._clock()
         self._task = asyncio.create_task(self._run())
 
@@ -135,7 +136,9 @@ class ForwardRoute:
         if self._is_waiting():
             return False
         entries = self._log.read(self.position, _READ_BYTES)
-        self._show_queue(entries)
+        if entries:
+            self._passed_items = entries[0].items_before
+        self._show_queue()
         entries = entries[: await self._ready_count(entries[:_COMMIT_REQUESTS])]
         if not entries:
             return False
@@ -183,7 +186,8 @@ class ForwardRoute:
         self.position = position
         for (signal_name, outcome, reason), count in counts.items():
             self._metrics.forward_items.labels(self._sink.name, signal_name, outcome, reason).inc(count)
-        self._show_queue(())
+        self._passed_items = passed[-1].items_before + passed[-1].entry.item_count
+        self._show_queue()
 
     async def _pass_on(
         self, entry: LogEntry, ranges: Sequence[ItemRange], works: list[Work], counts: Counter[tuple[str, str, str]]
@@ -223,7 +227,7 @@ class ForwardRoute:
             return False
         watermark, look_unix_nano = self._waiting
         if self._watermark() == watermark and self._clock() < look_unix_nano:
-            self._show_queue(())
+            self._show_queue()
             return True
         self._waiting = None
         return False
@@ -272,15 +276,16 @@ class ForwardRoute:
     def _first_position(self, connection: sqlite3.Connection) -> int:
         known = cursors(connection)
         routes = [position for name, position in known.items() if name.startswith(verdicts.ROUTES)]
-        return known.get(self.name, min(routes, default=0))
+        first = known.get(self.name, min(routes, default=0))
+        set_cursor(connection, self.name, first)
+        return first
 
-    def _show_queue(self, entries: Sequence[LogEntry]) -> None:
+    def _show_queue(self) -> None:
         end = self._log.end()
+        if self.position >= end.position:
+            self._passed_items = end.item_count
         self._metrics.queue_bytes.labels(self.name).set(max(end.position - self.position, 0))
-        if entries:
-            self._metrics.queue_items.labels(self.name).set(end.item_count - entries[0].items_before)
-        elif self.position >= end.position:
-            self._metrics.queue_items.labels(self.name).set(0)
+        self._metrics.queue_items.labels(self.name).set(max(end.item_count - self._passed_items, 0))
 
 
 def _count_while(entries: Sequence[LogEntry], condition: Callable[[LogEntry], bool]) -> int:

@@ -6,6 +6,7 @@ than a window may be old would put into one window what belongs into several.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -145,7 +146,7 @@ def _log_record(row: Row) -> LogRecord:
 def _data_point(row: Row) -> NumberDataPoint:
     return NumberDataPoint(
         time_unix_nano=row.time_unix_nano,
-        as_double=row.value,
+        as_double=math.nan if row.value is None else row.value,
         attributes=[_attribute(key, value) for key, value in row.attributes.items()],
     )
 

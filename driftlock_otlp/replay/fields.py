@@ -73,7 +73,9 @@ class FieldOptions:
         except re.error as error:
             raise ConfigError(f"--session-key: {text!r} is not a regular expression: {error}") from None
         if not text or pattern.groups > 1:
-            raise ConfigError(r"--session-key: write one regular expression with at most one group, as 're:(blk_-?\d+)'")
+            raise ConfigError(
+                r"--session-key: write one regular expression with at most one group, as 're:(blk_-?\d+)'"
+            )
         return pattern
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import zstandard
 
@@ -118,16 +118,17 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
         self._on_bytes(len(data))
         return len(data)
 
 
 def _decompressed(stream: BinaryIO, suffix: str) -> IO[bytes]:
     if suffix == ".gz":
-        return gzip.open(stream)
+        return cast(IO[bytes], gzip.open(stream))
     if suffix == ".xz":
         return lzma.open(stream)
     if suffix == ".zst" and not is_framed(peek(stream)):
@@ -183,7 +184,9 @@ def lines(file: InputFile, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     while line := stream.readline(MAX_LINE_BYTES):
         number += 1
         if len(line) == MAX_LINE_BYTES:
-            raise InputError(f"{file.shown}:{number}: longer than {MAX_LINE_BYTES >> 20} MiB; is this the right format?")
+            raise InputError(
+                f"{file.shown}:{number}: longer than {MAX_LINE_BYTES >> 20} MiB; is this the right format?"
+            )
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         yield number, line.rstrip(b"\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -15,24 +16,33 @@ from driftlock_otlp.otlp.json_mapping import request_from_json
 from driftlock_otlp.replay.batches import Batch
 from driftlock_otlp.replay.inputs import InputFile, frames, is_framed, lines, peek
 
+_OFFSET = re.compile(r"\(byte (\d+)\)")
+_NEWLINE = b"\n"
 _WHOLE = 0x0A  # tag of field 1, length-delimited: the first of every Export request
+
+
+_FIELDS = {
+    Signal.LOGS: ("resource_logs", "scope_logs", "log_records"),
+    Signal.METRICS: ("resource_metrics", "scope_metrics", "metrics"),
+    Signal.TRACES: ("resource_spans", "scope_spans", "spans"),
+}
 
 
 class _TopLevel(msgspec.Struct):
     """The keys that tell the signal; values stay undecoded."""
 
-    resourceLogs: msgspec.Raw | None = None  # noqa: N815 - OTLP's spelling
-    resourceMetrics: msgspec.Raw | None = None  # noqa: N815
-    resourceSpans: msgspec.Raw | None = None  # noqa: N815
+    resourceLogs: msgspec.Raw = msgspec.Raw()
+    resourceMetrics: msgspec.Raw = msgspec.Raw()
+    resourceSpans: msgspec.Raw = msgspec.Raw()
 
     def signals(self) -> list[Signal]:
         """Return the signals of which there is something."""
-        present = (
+        values = (
             (self.resourceLogs, Signal.LOGS),
             (self.resourceMetrics, Signal.METRICS),
             (self.resourceSpans, Signal.TRACES),
         )
-        return [signal for value, signal in present if value is not None]
+        return [signal for value, signal in values if bytes(value)]
 
 
 def signals_of(document: bytes) -> list[Signal]:
@@ -70,7 +80,7 @@ def json_batches(file: InputFile, stream: BinaryIO, expected: Signal | None, spa
                     raise InputError(f"{place}: holds {signal.plural}; leave --signal out, each line tells its own")
                 yield from batches.of(signal, request_from_json(signal, document))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{place}: not valid JSON: {error}") from None
+            raise InputError(f"{_line_of(place, document, str(error))}: not valid JSON: {error}") from None
         except DecodeError as error:
             raise InputError(f"{place}: not valid OTLP/JSON: {error}") from None
 
@@ -94,16 +104,19 @@ def protobuf_batches(file: InputFile, stream: BinaryIO, signal: Signal | None, s
         messages = iter([(file.shown, stream.read())])
     else:
         raise InputError(f"{file.shown}: neither an OTLP request in protobuf nor many with a 4-byte length before each")
+    has_bytes = has_items = False
     for place, message in messages:
         try:
             decoded = decode(signal, message)
         except DecodeError as error:
             raise InputError(f"{place}: {error}; is it {signal.plural}?") from None
-        # What one request calls metrics parses as logs, too: all its fields are then unknown.
-        batch = list(batches.of(signal, decoded))
-        if not batch and message:
-            raise InputError(f"{place}: holds no {signal.item_noun.replace('_', ' ')}; is --signal right?")
-        yield from batch
+        has_bytes = has_bytes or bool(message)
+        for batch in batches.of(signal, decoded):
+            has_items = True
+            yield batch
+    if has_bytes and not has_items:
+        # A request of one signal may parse as another's, with fields that are all unknown.
+        raise InputError(f"{file.shown}: holds no {signal.item_noun.replace('_', ' ')}; is it {signal.plural}?")
 
 
 def _documents(file: InputFile, stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
@@ -124,6 +137,14 @@ def _documents(file: InputFile, stream: BinaryIO) -> Iterator[tuple[str, bytes]]
                 return
         is_first = False
         yield f"{file.shown}:{number}", line
+
+
+def _line_of(place: str, document: bytes, message: str) -> str:
+    """Return the place of a mistake within a document of many lines, as far as the message tells it."""
+    offset = _OFFSET.search(message)
+    if _NEWLINE not in document or offset is None:
+        return place
+    return f"{place}:{document.count(_NEWLINE, 0, int(offset[1])) + 1}"
 
 
 def _is_cut(line: bytes) -> bool:
@@ -194,63 +215,53 @@ _Envelope = tuple[Any, ...]
 
 
 def _items(signal: Signal, request: Any) -> Iterator[tuple[_Envelope, Any]]:
-    """Yield each item with what it stands in, in order."""
-    if signal is Signal.LOGS:
-        for resource in request.resource_logs:
-            for scope in resource.scope_logs:
-                for record in scope.log_records:
-                    yield (resource, scope), record
-    elif signal is Signal.TRACES:
-        for resource in request.resource_spans:
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    yield (resource, scope), span
-    else:
+    """Yield each item with what it stands in, in order; the envelope is the same object while it lasts."""
+    envelope: _Envelope
+    if signal is Signal.METRICS:
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
-                    kind = metric.WhichOneof("data")
+                    kind, envelope = metric.WhichOneof("data"), (resource, scope, metric)
                     for point in getattr(metric, kind).data_points if kind else ():
-                        yield (resource, scope, metric), point
+                        yield envelope, point
+        return
+    resources, scopes, leaves = _FIELDS[signal]
+    for resource in getattr(request, resources):
+        for scope in getattr(resource, scopes):
+            envelope = (resource, scope)
+            for item in getattr(scope, leaves):
+                yield envelope, item
 
 
 def _split(signal: Signal, request: Message, slices: dict[int, list[int]]) -> dict[int, Message]:
     """Return one request per slice with its items, each in the envelope it came in."""
     slice_of = {item: part for part, items in slices.items() for item in items}
-    requests: dict[int, Any] = {part: request_class(signal)() for part in slices}
-    open_envelopes: dict[int, tuple[_Envelope, list[Any]]] = {}
+    requests: dict[int, Message] = {part: request_class(signal)() for part in slices}
+    opened: dict[int, tuple[_Envelope, Any]] = {}
     for item, (envelope, message) in enumerate(_items(signal, request)):
         part = slice_of[item]
-        before, lists = open_envelopes.get(part, ((), []))
-        if not (len(before) == len(envelope) and all(a is b for a, b in zip(before, envelope, strict=True))):
-            lists = _open(signal, requests[part], envelope)
-            open_envelopes[part] = (envelope, lists)
-        lists[0].append(message)
+        before, items = opened.get(part, ((), None))
+        if before is not envelope:
+            items = _open(signal, requests[part], envelope)
+            opened[part] = (envelope, items)
+        items.append(message)
     return requests
 
 
-def _open(signal: Signal, request: Any, envelope: _Envelope) -> list[Any]:
+def _open(signal: Signal, request: Any, envelope: _Envelope) -> Any:
     """Add an empty copy of an item's envelope to a request; return the list that takes the item."""
     resource, scope, *metrics = envelope
-    resources, scopes = (
-        (request.resource_logs, "scope_logs")
-        if signal is Signal.LOGS
-        else (request.resource_spans, "scope_spans")
-        if signal is Signal.TRACES
-        else (request.resource_metrics, "scope_metrics")
-    )
-    new_resource = resources.add(resource=resource.resource, schema_url=resource.schema_url)
+    resources, scopes, leaves = _FIELDS[signal]
+    new_resource = getattr(request, resources).add(resource=resource.resource, schema_url=resource.schema_url)
     new_scope = getattr(new_resource, scopes).add(scope=scope.scope, schema_url=scope.schema_url)
-    if signal is Signal.LOGS:
-        return [new_scope.log_records]
-    if signal is Signal.TRACES:
-        return [new_scope.spans]
+    if signal is not Signal.METRICS:
+        return getattr(new_scope, leaves)
     metric = metrics[0]
     new_metric = new_scope.metrics.add(name=metric.name, description=metric.description, unit=metric.unit)
     kind = metric.WhichOneof("data")
-    data = getattr(new_metric, kind)
-    data.SetInParent()
+    data, new_data = getattr(metric, kind), getattr(new_metric, kind)
+    new_data.SetInParent()
     for name in ("aggregation_temporality", "is_monotonic"):
         if hasattr(data, name):
-            setattr(data, name, getattr(getattr(metric, kind), name))
-    return [data.data_points]
+            setattr(new_data, name, getattr(data, name))
+    return new_data.data_points

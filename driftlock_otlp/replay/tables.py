@@ -130,7 +130,7 @@ def _json_object(line: bytes, place: str) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{place}: not valid JSON: {error}; each line must hold one JSON object") from None
     if not isinstance(fields, dict):
-        raise InputError(f"{place}: not a JSON object; each line must hold one, such as {{\"message\": \"paid\"}}")
+        raise InputError(f'{place}: not a JSON object; each line must hold one, such as {{"message": "paid"}}')
     return fields
 
 
@@ -253,9 +253,7 @@ def _csv_value_column(
     if options.value_column is not None:
         raise ConfigError(f"--value-column {options.value_column}: {file.shown} has the columns {', '.join(header)}")
     numeric = [
-        name
-        for name in header
-        if name != time_name and first and all(is_number(record[name]) for record in first)
+        name for name in header if name != time_name and first and all(is_number(record[name]) for record in first)
     ]
     if len(numeric) == 1:
         return numeric[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ _CALENDAR = re.compile(
 _NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d{0,25})?(?:[eE]\+?\d{1,2})?")
 # Below each bound a number counts this many nanoseconds: seconds up to the year 5138, and so on.
 _NANOS_PER_UNIT = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (1 << 63, 1))
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_UNIX_NANO = (1 << 63) - 1
 
 
@@ -80,5 +80,5 @@ def _whole_seconds(clock: tuple[int, ...], zone: str | None) -> int:
         offset = -offset if zone[0] == "-" else offset
     year, month, day, hour, minute, second = clock
     leap = second == 60  # the last second of a minute with a leap second is told as the one after
-    moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=timezone.utc)
+    moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
     return int((moment - _EPOCH - offset).total_seconds()) + leap

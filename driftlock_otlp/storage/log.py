@@ -213,6 +213,11 @@ class SegmentLog:
         """Bytes of entries that are not released."""
         return max(0, self._end.position - self._released)
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the disk took the last write."""
+        return not self._is_failing
+
     def release(self, position: int) -> None:
         """Delete the segments that lie before `position` as a whole; the active one always stays."""
         with self._changed:
@@ -313,6 +318,7 @@ class SegmentLog:
     def _refuse(self, batch: list[_Pending], error: Exception) -> None:
         if self._durability != "memory":
             with self._changed:
+                self._is_failing = True
                 self._queued_bytes -= sum(pending.size_bytes for pending in batch)
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"the disk did not take the data: {reason}"

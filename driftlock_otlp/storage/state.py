@@ -21,6 +21,9 @@ from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VER
 
 T = TypeVar("T")
 
+STATE_FILE = "state.db"
+"""Name of the database's file below `queue.path`."""
+
 MAX_INTEGER = (1 << 63) - 1
 """The largest integer that SQLite stores; event times from outside may be larger (uint64)."""
 

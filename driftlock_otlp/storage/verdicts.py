@@ -8,10 +8,10 @@ so that no record is withheld by one and passed over by the other.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from driftlock_otlp.model import ItemRange
-from driftlock_otlp.storage.state import set_cursor
+from driftlock_otlp.storage.state import cursors, set_cursor
 
 _CLOSED = "verdicts-closed"
 ROUTES = ("forward:", "divert:")
@@ -49,6 +49,17 @@ def closed_before(connection: sqlite3.Connection) -> int:
         (_CLOSED, *(f"{route}%" for route in ROUTES)),
     ).fetchone()
     return int(row[0])
+
+
+def forget_routes(connection: sqlite3.Connection, kept: Collection[str]) -> None:
+    """Delete the cursors of routes that are configured no more.
+
+    Args:
+        connection: The state database.
+        kept: Names of the routes that are.
+    """
+    gone = [name for name in cursors(connection) if name.startswith(ROUTES) and name not in kept]
+    connection.executemany("DELETE FROM cursors WHERE name = ?", [(name,) for name in gone])
 
 
 def between(connection: sqlite3.Connection, start: int, end: int) -> dict[int, list[ItemRange]]:

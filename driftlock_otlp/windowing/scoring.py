@@ -307,7 +307,8 @@ class StreamScoring:
         strongest = traced[0] if traced else told.rows[0]
         resource, schema_url = window.source_of(strongest)
         related = dict.fromkeys(traces[row].hex() for row in traced)
-        identity = "\0".join((*_key_parts(key), window.session, str(facts.start_unix_nano), str(window.positions[0]), stream.fingerprint))
+        place = (window.session, str(facts.start_unix_nano), str(window.positions[0]), stream.fingerprint)
+        identity = "\0".join((*_key_parts(key), *place))
         return Anomaly(
             id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
             stream=key,

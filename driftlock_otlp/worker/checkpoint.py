@@ -42,7 +42,9 @@ class Checkpoint:
                 f"{path} was written by a newer version of driftlock-otlp (format {version}, known is"
                 f" {_FORMAT_VERSION}): run that version, or move the file away to learn anew"
             )
-        self._connection.execute("CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY, position INTEGER, clock INTEGER)")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY, position INTEGER, clock INTEGER)"
+        )
         self._connection.execute("CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, state BLOB NOT NULL)")
         self._connection.execute(f"PRAGMA user_version={_FORMAT_VERSION}")
 

@@ -1,0 +1,16 @@
+"""The list of commands."""
+
+from __future__ import annotations
+
+from driftlock_otlp.commands import anomalies, config, quarantine, replay, run
+from driftlock_otlp.commands.command import Command
+
+COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    replay.COMMAND,
+    anomalies.COMMAND,
+    quarantine.COMMAND,
+    config.VALIDATE,
+    config.PRINT_CONFIG,
+)
+"""Every command, in the order in which `--help` lists them."""

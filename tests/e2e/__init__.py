@@ -1,0 +1,1 @@
+"""The whole sidecar as a process, with real parts around it."""

@@ -1,0 +1,80 @@
+"""The management port: health, readiness and metrics of a running sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal as process_signal
+import urllib.error
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from driftlock_otlp.model import Signal
+from tests.doubles.otlp_sink import OtlpSink
+from tests.e2e.conftest import NewSidecar
+from tests.e2e.sidecar import Sidecar
+from tests.e2e.traffic import Traffic
+
+
+def waiting_for(sidecar: Sidecar) -> list[str]:
+    """Return what the sidecar says it is not ready for."""
+    try:
+        answer = json.loads(sidecar.get("/readyz"))
+        assert answer == {"ready": True, "waiting_for": []}
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = json.loads(error.read())
+        assert error.code == 503
+        assert not answer["ready"]
+    waiting: list[str] = answer["waiting_for"]
+    return waiting
+
+
+async def test_it_is_healthy_before_it_is_ready_and_says_what_it_waits_for(new_sidecar: NewSidecar) -> None:
+    sidecar = new_sidecar(None)
+    await sidecar.start(is_ready=False)
+    await sidecar.wait_until(lambda: sidecar.status("/healthz") == 200, "is not healthy")
+    # The worker needs longer than the port.
+    assert "detection" in await asyncio.to_thread(waiting_for, sidecar)
+    await sidecar.wait_ready()
+    assert await asyncio.to_thread(waiting_for, sidecar) == []
+    (worker,) = sidecar.worker_pids()
+    os.kill(worker, process_signal.SIGKILL)
+    await sidecar.wait_until(lambda: sidecar.status("/readyz") == 503, "still counts as ready")
+    assert await asyncio.to_thread(waiting_for, sidecar) == ["detection"]
+    assert await asyncio.to_thread(sidecar.status, "/healthz") == 200
+    await sidecar.wait_ready()
+    assert len(sidecar.logged("worker_ended")) == 1
+
+
+async def test_metrics_can_be_parsed_and_count_what_was_sent(new_sidecar: NewSidecar, sink: OtlpSink) -> None:
+    sidecar = new_sidecar(sink)
+    await sidecar.start()
+    payload = Traffic().logs(30)
+    await sidecar.send(Signal.LOGS, payload, "http")
+    await sidecar.settle()
+    families = {f.name: f for f in text_string_to_metric_families((await asyncio.to_thread(sidecar.get, "/metrics")).decode())}
+    assert all(name.startswith("driftlock_") for name in families)
+    assert all(family.documentation for family in families.values())
+
+    def value(family: str, sample: str, **labels: str) -> float:
+        (found,) = [s.value for s in families[family].samples if s.name == sample and s.labels == labels]
+        return found
+
+    labels = {"signal": "logs", "transport": "http"}
+    assert value("driftlock_receiver_items", "driftlock_receiver_items_total", **labels, outcome="accepted") == 30
+    assert value("driftlock_receiver_bytes", "driftlock_receiver_bytes_total", **labels) == len(payload)
+    assert value("driftlock_receiver_ack_seconds", "driftlock_receiver_ack_seconds_count", **labels) == 1
+    assert value("driftlock_log_append_seconds", "driftlock_log_append_seconds_count") >= 1
+    assert value("driftlock_queue_items", "driftlock_queue_items", cursor="forward:otlp_grpc") == 0
+    assert value("driftlock_quarantine_items", "driftlock_quarantine_items") == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404), ("/metrics", 200)])
+async def test_paths_answer_as_documented(new_sidecar: NewSidecar, path: str, status: int) -> None:
+    sidecar = new_sidecar(None)
+    await sidecar.start(is_ready=False)
+    await sidecar.wait_until(lambda: sidecar.status("/healthz") == 200, "is not healthy")
+    assert await asyncio.to_thread(sidecar.status, path) == status

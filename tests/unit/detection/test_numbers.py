@@ -1,0 +1,248 @@
+"""The model of numeric columns, held against counting by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from driftlock_otlp.detection.numbers import NumberModel, NumberWindow
+from tests.unit.detection.examples import COMPRESSOR, category, number
+from tests.unit.detection.test_codelength import evidence
+
+SHIFT, LEVEL, ORDER = 0, 1, 2
+RANDOM = np.random.default_rng(20)
+
+
+def taught(*windows: Sequence[float], **nature: bool) -> NumberModel:
+    made = NumberModel("value", number([], **nature))
+    for values in windows:
+        made.learn(made.prepare(number(values), None))
+    return made
+
+
+def prepared(model: NumberModel, values: Sequence[float]) -> NumberWindow:
+    return model.prepare(number(values), None)
+
+
+def found(model: NumberModel, values: Sequence[float]) -> np.ndarray:
+    return model.evaluate(prepared(model, values), COMPRESSOR).values
+
+
+def slow_shift(baseline: Sequence[float], window: Sequence[float]) -> float:
+    """Evidence averaged over 16, 8, 4 and 2 bins between baseline quantiles; edges are bins of their own."""
+    base = sorted(baseline)
+    edges = []
+    for i in range(1, 16):
+        place = (len(base) - 1) * i / 16
+        low = int(place)
+        edges.append(base[low] * (1 - (place - low)) + base[min(low + 1, len(base) - 1)] * (place - low))
+    results = []
+    for step in (1, 2, 4, 8):
+        chosen = sorted(set(edges[step - 1 :: step]))
+
+        def bin_of(value: float, chosen: list[float] = chosen) -> tuple[int, bool]:
+            return sum(edge < value for edge in chosen), value in chosen
+
+        bins = sorted({bin_of(value) for value in [*baseline, *window]})
+        b = [sum(bin_of(value) == one for value in baseline) for one in bins]
+        w = [sum(bin_of(value) == one for value in window) for one in bins]
+        results.append(evidence(b, w, max(len(bins), 2)))
+    return math.log2(sum(2.0**bits for bits in results) / 4)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "window"),
+    [
+        (RANDOM.standard_normal(120), RANDOM.standard_normal(30)),
+        (RANDOM.standard_normal(120), RANDOM.standard_normal(30) + 2),
+        (RANDOM.integers(0, 5, 100), RANDOM.integers(0, 5, 20)),
+        (RANDOM.integers(0, 3, 50), [7.0] * 9),
+        ([5.0] * 40, [5.0] * 12),
+        ([5.0] * 40, [5.0] * 11 + [5.1]),
+        ([5.0] * 40, [4.0] * 12),
+        (RANDOM.standard_normal(8), [0.0]),
+        ([1.0] * 30 + [2.0] * 30, [1.5] * 10),
+    ],
+)
+def test_shift_evidence_agrees_with_counting_by_hand(baseline: Sequence[float], window: Sequence[float]) -> None:
+    slow = slow_shift([float(x) for x in baseline], [float(x) for x in window])
+    # One group: the sum over groups and the best group are the same.
+    assert found(taught(baseline), window)[SHIFT] == pytest.approx(slow, abs=1e-8)
+
+
+def test_a_flat_series_that_moves_at_all_is_evidence() -> None:
+    flat = taught([5.0] * 60)
+    assert found(flat, [5.0] * 12)[SHIFT] < 0
+    assert found(flat, [5.0001] * 12)[SHIFT] > 20
+
+
+def test_level_counts_how_far_the_median_moved_for_the_size_of_the_sample() -> None:
+    values = RANDOM.standard_normal(201) * 3 + 50
+    own = np.full(10, 62.0)
+    median = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - median))
+    expected = (62.0 - median) / (spread * math.sqrt(1 / 10 + 0.1))
+    assert found(taught(values), own)[LEVEL] == pytest.approx(expected)
+
+
+def test_level_needs_eight_values_but_one_of_a_time_series() -> None:
+    values = RANDOM.standard_normal(60)
+    assert math.isnan(found(taught(values), [0.0] * 7)[LEVEL])
+    assert math.isfinite(found(taught(values), [0.0] * 8)[LEVEL])
+    assert math.isfinite(found(taught(values, is_point_series=True), [0.0])[LEVEL])
+
+
+def test_level_has_a_spread_where_most_values_are_equal() -> None:
+    assert found(taught([100.0] * 50), [101.0] * 8)[LEVEL] == pytest.approx(1 / math.sqrt(1 / 8 + 0.1))
+    mixed = [100.0] * 45 + [120.0] * 5
+    assert found(taught(mixed), [102.0] * 8)[LEVEL] == pytest.approx(2 / (2.0 * math.sqrt(1 / 8 + 0.1)))
+    assert math.isfinite(found(taught([0.0] * 50), [1.0] * 8)[LEVEL])
+
+
+def test_positive_scales_are_judged_by_ratios() -> None:
+    values = np.exp2(np.abs(RANDOM.standard_normal(101)))
+    ratios = taught(values - 1, is_positive_scale=True)
+    own = ratios.prepare(number(np.exp2(np.full(9, 3.0)) - 1, is_positive_scale=True), None)
+    once = ratios.evaluate(own, COMPRESSOR).values
+    plain = found(taught(np.log2(values)), np.full(9, 3.0))
+    np.testing.assert_allclose(once, plain)
+
+
+def test_values_that_are_missing_do_not_count() -> None:
+    made = taught(RANDOM.standard_normal(50))
+    window = prepared(made, [math.nan, 1.0, math.inf, 2.0])
+    assert window.rows.tolist() == [1, 3]
+    assert window.values.tolist() == [1.0, 2.0]
+    assert np.isnan(found(made, [math.nan])).all()
+    assert np.isnan(found(NumberModel("value", number([])), [1.0])).all()
+
+
+def test_values_are_judged_given_their_symbol() -> None:
+    # Fast and slow change places: the values together stay what they were.
+    def window(fast: float, slow: float) -> tuple[list[float], list[str]]:
+        jitter = RANDOM.standard_normal(40) * 0.1
+        return list(np.r_[fast + jitter[:20], slow + jitter[20:]]), ["fast"] * 20 + ["slow"] * 20
+
+    made = NumberModel("duration", number([], given="operation"))
+    for _ in range(6):
+        values, symbols = window(1.0, 9.0)
+        made.learn(made.prepare(number(values), category(symbols)))
+    usual = made.evaluate(made.prepare(number(window(1.0, 9.0)[0]), category(window(1, 9)[1])), COMPRESSOR)
+    values, symbols = window(9.0, 1.0)
+    swapped = made.evaluate(made.prepare(number(values), category(symbols)), COMPRESSOR)
+    assert usual.values[SHIFT] < 0
+    assert swapped.values[SHIFT] > 50
+    assert swapped.values[LEVEL] > 20
+
+
+def test_groups_add_up_and_the_best_one_stands_for_itself() -> None:
+    made = NumberModel("duration", number([], given="operation"))
+    bases = {name: RANDOM.standard_normal(40) for name in "abc"}
+    made.learn(made.prepare(number(np.concatenate(list(bases.values()))), category("a" * 40 + "b" * 40 + "c" * 40)))
+    own = {"a": RANDOM.standard_normal(10), "c": RANDOM.standard_normal(10) + 3, "new": np.zeros(10)}
+    symbols = ["a"] * 10 + ["c"] * 10 + ["new"] * 10
+    values = made.evaluate(made.prepare(number(np.concatenate(list(own.values()))), category(symbols)), COMPRESSOR).values
+    parts = [slow_shift(list(bases[name]), list(own[name])) for name in "ac"]
+    best = math.log2(sum(2.0**bits for bits in parts) / 2)
+    assert values[SHIFT] == pytest.approx(math.log2((2.0 ** sum(parts) + 2.0**best) / 2), abs=1e-8)
+
+
+def test_a_group_needs_eight_baseline_values() -> None:
+    assert math.isnan(found(taught([1.0] * 7), [9.0] * 8)[SHIFT])
+    assert math.isfinite(found(taught([1.0] * 8), [9.0] * 8)[SHIFT])
+
+
+def test_records_without_a_symbol_are_left_out() -> None:
+    made = NumberModel("duration", number([], given="operation"))
+    window = made.prepare(number([1.0, 2.0, 3.0]), category(["a", None, "b"]))
+    assert window.values.tolist() == [1.0, 3.0]
+    assert window.labels == ["a", "b"]
+
+
+def test_order_sees_what_counts_cannot() -> None:
+    wave = np.tile(np.sin(np.arange(12)), 10)
+    made = taught(*[wave] * 8)
+    usual, mixed = found(made, wave), found(made, RANDOM.permutation(wave))
+    assert mixed[SHIFT] == pytest.approx(usual[SHIFT])
+    assert mixed[ORDER] > usual[ORDER] + 1.0
+    assert math.isnan(found(made, wave[:7])[ORDER])
+
+
+def test_learning_and_forgetting_returns_to_the_same_evidence() -> None:
+    first, second = RANDOM.standard_normal(50), RANDOM.standard_normal(50) + 4
+    made = taught(first)
+    before = found(made, second[:20])
+    made = NumberModel("value", number([]))
+    gone = prepared(made, second)
+    made.learn(gone)
+    made.learn(prepared(made, first))
+    assert found(made, second[:20])[SHIFT] < before[SHIFT]
+    made.forget(gone)
+    np.testing.assert_array_equal(found(made, second[:20]), before)
+
+
+def test_labels_that_left_the_baseline_give_their_numbers_back() -> None:
+    made = NumberModel("duration", number([], given="pod"))
+    windows = []
+    for turn in range(30):
+        symbols = [f"pod-{turn}-{i}" for i in range(400) for _ in range(2)] + ["steady"] * 20
+        values = np.r_[np.zeros(800), np.arange(20.0)]
+        windows.append(made.prepare(number(values), category(symbols)))
+        made.learn(windows[-1])
+        if turn >= 3:
+            made.forget(windows[turn - 3])
+    assert len(made.state()["ids"]) < 4096 + 401
+    late = made.prepare(number(np.arange(20.0) + 30), category(["steady"] * 20))
+    assert made.evaluate(late, COMPRESSOR).values[SHIFT] > 20
+    assert made.change(late, made.claims[LEVEL], "spans").expected == "10"
+
+
+def test_each_record_saves_what_its_bin_is_fuller() -> None:
+    made = taught(np.arange(100.0))
+    window = prepared(made, [50.0, 500.0, math.nan, 900.0, 800.0])
+    saved = made.record_bits(window, 5)
+    assert saved[2] == 0.0
+    assert saved[0] < 1.0 < saved[1] < saved[4] < saved[3]
+
+
+def test_changes_are_told_in_words() -> None:
+    made = NumberModel("duration", number([], given="operation", is_positive_scale=True, unit="ms"))
+    base = np.r_[np.full(30, 20.0) + np.arange(30) * 0.01, np.full(30, 300.0) + np.arange(30)]
+
+    def of(values: Sequence[float], symbols: list[str]) -> NumberWindow:
+        return made.prepare(number(values, is_positive_scale=True), category(symbols))
+
+    made.learn(of(base, ["read"] * 30 + ["write"] * 30))
+    own = of(np.r_[base[:30:3][:9], [990.0] * 9], ["read"] * 9 + ["write"] * 9)
+    for claim in made.claims[:2]:
+        change = made.change(own, claim, "spans")
+        assert change.label == "write"
+        assert change.text == "median duration of {label} is 990 ms, expected 315 ms (9 spans)"
+    assert made.change(of([1.0], ["other"]), made.claims[0], "spans").text == "duration changed"
+
+
+def test_an_equal_median_is_told_by_the_span() -> None:
+    made = taught(np.tile([9.0, 10.0, 11.0], 20))
+    change = made.change(prepared(made, [0.0, 10.0, 20.0] * 5), made.claims[0], "data points")
+    assert change.text == "value lies between 0 and 20, expected 9 and 11 (15 data points)"
+
+
+def test_a_restored_model_goes_on_alike() -> None:
+    made = NumberModel("duration", number([], given="operation", is_positive_scale=True, unit="ms"))
+    windows = [
+        made.prepare(number(RANDOM.random(20) * 100), category(list("ab" * 10))) for _ in range(4)
+    ]
+    for window in windows:
+        made.learn(window)
+    again = NumberModel.of_state("duration", made.state())
+    again.restore(made.state(), windows)
+    late = made.prepare(number(RANDOM.random(30) * 300), category(list("abc" * 10)))
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            again.evaluate(late, COMPRESSOR).values, made.evaluate(late, COMPRESSOR).values
+        )
+        made.forget(windows[0])
+        again.forget(windows[0])

@@ -1,0 +1,282 @@
+"""From requests to verdicts; the same input gives the same output, also across a restart."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from driftlock_otlp.config import Config, load
+from driftlock_otlp.detection.compressor import new_compressor
+from driftlock_otlp.errors import CompressorError, DecodeError
+from driftlock_otlp.model import Signal
+from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
+from driftlock_otlp.worker.checkpoint import decode_state, encode_state
+from tests.e2e.traffic import Traffic
+
+SECOND = 1_000_000_000
+CLOCK = 1_800_000_000 * SECOND
+WINDOW = 40
+FAULT = range(64, 70)
+"""Requests, each of one window, that are odd."""
+FAULTS: dict[Signal, dict[str, float]] = {
+    Signal.LOGS: {"fault_share": 1.0},
+    Signal.TRACES: {"slow_factor": 500.0},
+    Signal.METRICS: {"level": 900.0},
+}
+
+
+def config(*overrides: str) -> Config:
+    sizes = [f"windows.{kind}.size={WINDOW}" for kind in ("logs", "traces", "gen_ai")]
+    # A metrics request has two streams.
+    sizes += [f"windows.metrics.size={WINDOW // 2}"]
+    records = [f"windows.{kind}.baseline_records=160" for kind in ("logs", "traces", "metrics")]
+    return load(None, [*sizes, *records, "detection.warm_up_windows=20", *overrides], environ={})
+
+
+def scoring(*overrides: str, partition: tuple[int, int] = (0, 1)) -> StreamScoring:
+    return StreamScoring(config(*overrides), new_compressor("auto"), partition, with_records=True)
+
+
+@functools.cache
+def requests(signal: Signal, seed: int = 5) -> tuple[bytes, ...]:
+    traffic = Traffic(seed)
+    make = getattr(traffic, signal.plural)
+    return tuple(make(WINDOW, **(FAULTS[signal] if turn in FAULT else {})) for turn in range(80))
+
+
+def feed(target: StreamScoring, signal: Signal, turns: range) -> list[Verdicts]:
+    payloads = requests(signal)
+    return [target.feed(signal, payloads[turn], 1000 * turn, CLOCK + turn * 10 * SECOND) for turn in turns]
+
+
+@functools.cache
+def undisturbed(signal: Signal) -> list[Verdicts]:
+    return feed(scoring(), signal, range(80))
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_a_fault_becomes_one_anomaly_whose_items_are_diverted(signal: Signal) -> None:
+    verdicts = undisturbed(signal)
+    (anomaly,) = {anomaly.id: anomaly for verdict in verdicts for anomaly in verdict.opened}.values()
+    diverted = {position: ranges for verdict in verdicts for position, ranges in verdict.diverted.items()}
+    assert set(diverted) >= {1000 * turn for turn in FAULT}
+    assert min(diverted) in (1000 * FAULT.start, 1000 * (FAULT.start + 1))
+    assert {item.anomaly_id for ranges in diverted.values() for item in ranges} == {anomaly.id}
+    if signal is not Signal.METRICS:
+        assert all(ranges == [(ranges[0])] and ranges[0].count == WINDOW for ranges in diverted.values())
+    else:
+        # Of two metrics one is odd: its points stand first in the request.
+        assert anomaly.stream.name == "queue.depth"
+        assert all([(item.first, item.count) for item in ranges] == [(0, WINDOW // 2)] for ranges in diverted.values())
+    assert 0.5 <= anomaly.score <= 1
+    assert anomaly.explanation and anomaly.evidence
+    (resolved,) = [found for verdict in verdicts for found in verdict.resolved]
+    assert resolved[0] == anomaly.id and resolved[2] == "recovered"
+
+
+def test_every_record_is_in_exactly_one_window_and_every_window_has_its_facts() -> None:
+    verdicts = undisturbed(Signal.LOGS)
+    seen = Counter(
+        (position, item)
+        for verdict in verdicts
+        for record in verdict.records
+        for position, item in zip(record.positions, record.items, strict=True)
+    )
+    assert seen == Counter((1000 * turn, item) for turn in range(80) for item in range(WINDOW))
+    facts = [fact for verdict in verdicts for fact in verdict.facts]
+    counted = Counter[tuple[str, str]]()
+    for verdict in verdicts:
+        counted.update(verdict.windows)
+    assert Counter((fact.stream.kind, fact.outcome) for fact in facts) == counted
+    assert all(0 <= fact.score <= 1 and 0 < fact.p_value <= 1 for fact in facts)
+
+
+@pytest.mark.parametrize("turn", [1, 13, 41, 66, 72])
+@pytest.mark.parametrize("signal", list(Signal))
+def test_a_restored_scoring_goes_on_bit_for_bit(signal: Signal, turn: int) -> None:
+    first = scoring()
+    feed(first, signal, range(turn))
+    # An open window, too, must be taken over.
+    half = Traffic(99).request(signal, WINDOW // 4)
+    first.feed(signal, half, 1000 * turn - 500, CLOCK + (turn * 10 - 5) * SECOND)
+    saved = [encode_state(first.stream_state(key)) for key in first.take_changed()]
+    second = scoring()
+    assert second.restore(first.clock_unix_nano, (decode_state(data) for data in saved)) == []
+    assert second.oldest_position() == first.oldest_position() is not None
+    assert second.stream_counts() == first.stream_counts()
+    assert second.warming_up_count() == first.warming_up_count()
+    rest = range(turn, 80)
+    assert feed(second, signal, rest) == feed(first, signal, rest)
+    states = [[encode_state(each.stream_state(key)) for key in each.take_changed()] for each in (first, second)]
+    assert states[0] == states[1]
+
+
+def test_the_same_input_gives_the_same_verdicts() -> None:
+    assert feed(scoring(), Signal.LOGS, range(80)) == undisturbed(Signal.LOGS)
+
+
+def test_a_checkpoint_holds_only_the_streams_that_changed() -> None:
+    target = scoring()
+    for service in ("a", "b"):
+        target.feed(Signal.LOGS, Traffic(service=service).logs(3), 0, CLOCK)
+    assert [key.service for key in target.take_changed()] == ["a", "b"]
+    assert target.take_changed() == []
+    target.feed(Signal.LOGS, Traffic(service="b").logs(3), 1, CLOCK)
+    assert [key.service for key in target.take_changed()] == ["b"]
+    # A window that closes by age changes its stream.
+    target.advance(CLOCK + 60 * SECOND)
+    assert [key.service for key in target.take_changed()] == ["a", "b"]
+
+
+def test_other_settings_learn_anew_but_keep_the_open_windows() -> None:
+    first = scoring()
+    feed(first, Signal.LOGS, range(50))
+    first.feed(Signal.LOGS, Traffic(99).logs(5), 50_000, CLOCK + 500 * SECOND)
+    saved = [first.stream_state(key) for key in first.take_changed()]
+    second = scoring("detection.significance=0.02")
+    assert second.restore(first.clock_unix_nano, saved) == ["logs/shop"]
+    assert second.warming_up_count() == 1
+    assert second.oldest_position() == 50_000
+    (fact,) = second.flush().facts
+    assert (fact.record_count, fact.outcome) == (5, "warming_up")
+
+
+def test_partitions_score_every_stream_exactly_once() -> None:
+    whole, parts = scoring(), [scoring(partition=(index, 2)) for index in range(2)]
+    seen: list[Counter[Any]] = []
+    for group in ([whole], parts):
+        found: Counter[Any] = Counter()
+        for target in group:
+            for place in range(20):
+                for signal in Signal:
+                    payload = Traffic(place, service=f"service-{place}").request(signal, 10)
+                    target.feed(signal, payload, place, CLOCK)
+            found.update((fact.stream, fact.record_count) for fact in target.flush().facts)
+        seen.append(found)
+    assert seen[0] == seen[1]
+    assert set(seen[0].values()) == {1}
+    assert all(sum(part.stream_counts().values()) > 10 for part in parts)
+
+
+def test_a_partition_takes_over_only_its_own_streams() -> None:
+    whole = scoring()
+    for place in range(10):
+        whole.feed(Signal.LOGS, Traffic(service=f"service-{place}").logs(3), place, CLOCK)
+    saved = [whole.stream_state(key) for key in whole.take_changed()]
+    parts = [scoring(partition=(index, 2)) for index in range(2)]
+    for part in parts:
+        part.restore(whole.clock_unix_nano, saved)
+    assert sum((part.stream_counts() for part in parts), Counter()) == whole.stream_counts()
+
+
+@pytest.mark.parametrize("time_unix_nano", [0, 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("signal", list(Signal))
+def test_senseless_event_times_do_not_break_windows(signal: Signal, time_unix_nano: int) -> None:
+    message = _with_times(signal, requests(signal)[0], time_unix_nano)
+    target = scoring()
+    feed(target, signal, range(30))
+    odd = target.feed(signal, message, 30_000, CLOCK + 300 * SECOND)
+    after = feed(target, signal, range(31, 60))
+    assert sum(odd.windows.values()) == sum(after[0].windows.values()) >= 1
+    assert all(fact.end_unix_nano < 1 << 63 for verdict in (odd, *after) for fact in verdict.facts)
+    # And what is kept of it can be written down.
+    for key in target.take_changed():
+        decode_state(encode_state(target.stream_state(key)))
+
+
+def test_a_sender_whose_clock_is_ahead_does_not_stop_the_rate_of_the_stream() -> None:
+    plain, disturbed = scoring(), scoring()
+    for target in (plain, disturbed):
+        feed(target, Signal.LOGS, range(5))
+    disturbed.feed(Signal.LOGS, _with_times(Signal.LOGS, requests(Signal.LOGS)[5], 1 << 62), 5000, CLOCK + 50 * SECOND)
+    (key,) = disturbed.take_changed()
+    assert disturbed.stream_state(key)["last_event"] < CLOCK + 3600 * SECOND
+
+
+def test_a_clock_that_runs_backwards_changes_nothing() -> None:
+    target = scoring()
+    for turn in range(10):
+        verdicts = target.feed(Signal.LOGS, requests(Signal.LOGS)[turn], turn, CLOCK - turn * 1000 * SECOND)
+        assert verdicts.windows == {("logs", "warming_up"): 1}
+    assert target.clock_unix_nano == CLOCK
+
+
+def test_idle_sessions_are_scored_as_windows_of_their_own() -> None:
+    target = scoring("windows.logs.session_key=session.id", "windows.logs.max_age=10s")
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for number in range(12):
+        record = records.add(time_unix_nano=CLOCK + number)
+        record.body.string_value = f"step {number}"
+        record.attributes.add(key="session.id").value.string_value = f"session-{number % 3}"
+    assert not target.feed(Signal.LOGS, request.SerializeToString(), 0, CLOCK).facts
+    verdicts = target.advance(CLOCK + 10 * SECOND)
+    assert [fact.record_count for fact in verdicts.facts] == [4, 4, 4]
+    assert target.oldest_position() is None
+
+
+def test_streams_beyond_the_limit_pass_unscored_and_are_counted() -> None:
+    target = scoring("detection.max_streams=2")
+    verdicts = [target.feed(Signal.LOGS, Traffic(service=name).logs(7), 0, CLOCK) for name in "abcb"]
+    assert [verdict.unscored_items for verdict in verdicts] == [{}, {}, {"max_streams": 7}, {}]
+    assert sum(fact.record_count for fact in target.flush().facts) == 21
+
+
+def test_what_is_not_otlp_is_refused_and_nothing_is_taken() -> None:
+    target = scoring()
+    with pytest.raises(DecodeError):
+        target.feed(Signal.LOGS, b"\xff\xff", 0, CLOCK)
+    assert target.oldest_position() is None
+    assert target.take_changed() == []
+
+
+class _BrokenCompressor:
+    """Fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+        self._sound = new_compressor("auto")
+        self.fingerprint = self._sound.fingerprint
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_broken and name.endswith("size"):
+            raise CompressorError("told to fail")
+        return getattr(self._sound, name)
+
+
+def test_a_compressor_that_fails_leaves_the_window_unscored_and_counted() -> None:
+    compressor = _BrokenCompressor()
+    target = StreamScoring(config(), compressor)
+    feed(target, Signal.LOGS, range(30))
+    compressor.is_broken = True
+    (verdicts,) = feed(target, Signal.LOGS, range(30, 31))
+    assert verdicts.windows == {("logs", "unscored"): 1}
+    assert verdicts.unscored_items == {"compressor": WINDOW}
+    assert not verdicts.diverted
+    compressor.is_broken = False
+    (verdicts,) = feed(target, Signal.LOGS, range(31, 32))
+    assert not verdicts.unscored_items
+
+
+def _with_times(signal: Signal, payload: bytes, time_unix_nano: int) -> bytes:
+    from driftlock_otlp.otlp.decode import decode
+
+    message = decode(signal, payload)
+    for resource in getattr(message, {"logs": "resource_logs", "metrics": "resource_metrics"}.get(signal.plural, "resource_spans")):
+        for scope in getattr(resource, {"logs": "scope_logs", "metrics": "scope_metrics"}.get(signal.plural, "scope_spans")):
+            if signal is Signal.LOGS:
+                for record in scope.log_records:
+                    record.time_unix_nano = time_unix_nano
+            elif signal is Signal.TRACES:
+                for span in scope.spans:
+                    span.end_time_unix_nano = time_unix_nano
+            else:
+                for metric in scope.metrics:
+                    for point in (*metric.gauge.data_points, *metric.sum.data_points):
+                        point.time_unix_nano = time_unix_nano
+    encoded: bytes = message.SerializeToString()
+    return encoded

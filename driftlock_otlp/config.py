@@ -1,46 +1,38 @@
-"""Every setting, its default, its unit and its cross-checks; nothing is read anywhere else.
+"""Every setting, its default, its unit and its cross-checks; nothing is defined anywhere else.
 
-The file is YAML in the OpenTelemetry Collector's shape where the Collector has the thing
-(`receivers`, `exporters`), with sections of our own beside them. Settings are immutable once
-loaded. Anything wrong is a `ConfigError` that names the key and the remedy.
+The tree has the OpenTelemetry Collector's shape where the Collector has the thing (`receivers`,
+`exporters`), with sections of our own beside them. Settings are immutable. How they are read
+from a file and the environment is in `config_file`.
 """
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-
-from driftlock_otlp.errors import ConfigError
 
 _DURATION_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _BYTES_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _BYTES = re.compile(r"(\d+)\s*(|kib|mib|gib|tib)", re.IGNORECASE)
 _USER = re.compile(r"//[^/@]*@")
-_ENV = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}|\$(?=[A-Za-z_{])")
 
 _LAST_PORT = 65535
 
-_ENVIRONMENT_TLS = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
 
 DEFAULT_REQUEST_LIMIT_BYTES = 64 << 20
 """OTLP specification 1.11.0: a receiver should take requests of 64 MiB."""
@@ -424,7 +416,7 @@ class Config(Section):
             for name in names:
                 if name not in self.exporters:
                     raise ValueError(
-                        f"{key} names {name!r}, which exporters does not define{_did_you_mean(name, self.exporters)}"
+                        f"{key} names {name!r}, which exporters does not define{did_you_mean(name, self.exporters)}"
                     )
             if len(set(names)) != len(names):
                 raise ValueError(f"{key} names an exporter twice")
@@ -468,144 +460,16 @@ def exporter_type(name: str) -> str:
     kind = name.split("/", 1)[0]
     if kind not in EXPORTER_TYPES:
         raise ValueError(
-            f"exporters.{name}: unknown exporter type {kind!r}{_did_you_mean(kind, EXPORTER_TYPES)};"
+            f"exporters.{name}: unknown exporter type {kind!r}{did_you_mean(kind, EXPORTER_TYPES)};"
             " known are otlp_grpc and otlp_http, as otlp_http/backup for a second one"
         )
     return EXPORTER_TYPES[kind]
 
 
-def load(path: Path | None, overrides: list[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Read, expand and check the configuration.
-
-    Args:
-        path: YAML file; None for the embedded defaults.
-        overrides: `key.path=value` pairs that win over the file, values in YAML.
-        environ: Environment for `${env:NAME}` and `OTEL_EXPORTER_OTLP_*`; the process's by default.
-
-    Raises:
-        ConfigError: Something is wrong; the message has one line per mistake.
-    """
-    environ = os.environ if environ is None else environ
-    origin = str(path) if path is not None else "settings"
-    tree = _expand(_read_yaml(path), environ, "") if path is not None else {}
-    for override in overrides or []:
-        _apply_override(tree, override)
-    _add_environment_exporter(tree, environ)
-    try:
-        return Config.model_validate(tree, context={"from_file": True})
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
-
-
-def dump_yaml(config: Config) -> str:
-    """Return the effective configuration as YAML, secrets shown as `***`."""
-    tree = config.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping such as 'forward: {{exporters: [otlp_grpc]}}'")
-    return tree
-
-
-def _expand(node: Any, environ: Mapping[str, str], key: str) -> Any:
-    """Replace `${env:NAME:-default}` as the Collector does; `$$` is a literal `$`."""
-    if isinstance(node, dict):
-        return {str(name): _expand(item, environ, f"{key}.{name}" if key else str(name)) for name, item in node.items()}
-    if isinstance(node, list):
-        return [_expand(item, environ, key) for item in node]
-    if not isinstance(node, str) or "$" not in node:
-        return node
-
-    def replace(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        name, default = match[1], match[2]
-        if name is None:
-            raise ConfigError(f"{key}: write ${{env:NAME}} for an environment variable, or $$ for a literal $")
-        value = environ.get(name, default)
-        if value is None:
-            raise ConfigError(
-                f"{key}: environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
-            )
-        return value
-
-    whole = _ENV.fullmatch(node)
-    expanded = _ENV.sub(replace, node)
-    if whole is None or whole[0] == "$$":
-        return expanded
-    # A value that is one reference alone may also be nothing or a list, as in the Collector. All
-    # else stays text, which the settings convert: a key of digits, or with a #, is kept as it is.
-    if not expanded.strip():
-        return None
-    return _flow_list(expanded) if expanded.startswith("[") else expanded
-
-
-def _flow_list(text: str) -> object:
-    """Return the list that `text` is in YAML, or `text` itself."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return value if isinstance(value, list) else text
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"--set {override!r}: write KEY=VALUE, for example --set windows.logs.size=100")
-    *parents, last = dotted.split(".")
-    node = tree
-    for parent in parents:
-        child = node.get(parent)
-        if not isinstance(child, dict):
-            child = node[parent] = {}
-        node = child
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {dotted}: {text!r} is not a YAML value: {error}") from None
-
-
-def _add_environment_exporter(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Use `OTEL_EXPORTER_OTLP_ENDPOINT` as the downstream when nothing names one."""
-
-    def variable(name: str) -> str:
-        return environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
-
-    forward = tree.get("forward") or {}
-    exporters = tree.get("exporters") or {}
-    if not variable("ENDPOINT") or not isinstance(forward, dict) or not isinstance(exporters, dict):
-        return
-    if forward.get("exporters"):
-        return
-    protocol = variable("PROTOCOL") or "http/protobuf"
-    names = {"grpc": "otlp_grpc/env", "http/protobuf": "otlp_http/env"}
-    if protocol not in names:
-        raise ConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}; supported are grpc and http/protobuf")
-    headers = {}
-    for pair in filter(None, (part.strip() for part in variable("HEADERS").split(","))):
-        name, _, value = pair.partition("=")
-        headers[unquote(name.strip())] = unquote(value.strip())
-    tls = {key: variable(name) for name, key in _ENVIRONMENT_TLS.items() if variable(name)}
-    exporter: dict[str, Any] = {"endpoint": variable("ENDPOINT"), "headers": headers, "tls": tls}
-    if protocol == "grpc":
-        tls["insecure"] = str(variable("INSECURE").lower() == "true")
-    if variable("COMPRESSION"):
-        exporter["compression"] = variable("COMPRESSION")
-    if variable("TIMEOUT"):
-        exporter["timeout"] = f"{variable('TIMEOUT')}ms"
-    tree["exporters"] = {**exporters, names[protocol]: exporter}
-    tree["forward"] = {**forward, "exporters": [names[protocol]]}
+def did_you_mean(word: str, known: Any) -> str:
+    """Return `; did you mean …?` with the nearest known word, empty if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _check_destination(name: str, endpoint: str, listening: list[Endpoint]) -> None:
@@ -646,47 +510,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    for item in error.errors(include_url=False):
-        location = tuple(part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-")))
-        key = ".".join(str(part) for part in location)
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(location[:-1])
-            hint = _did_you_mean(str(location[-1]), known) or "."
-            lines.append(f"{key}: unknown key{hint} Known here: {', '.join(known)}")
-        elif item["type"] == "missing":
-            lines.append(f"{key}: is required")
-        elif item["type"] in {"model_type", "model_attributes_type", "dict_type"}:
-            lines.append(f"{key}: expected a mapping of settings")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {message}" if key else message)
-    return lines
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the section at this place of the tree knows."""
-    model: Any = Config
-    for part in location:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, Section) else None
-        annotation = field.annotation if field is not None else model
-        model = _section_in(annotation)
-        if model is None:
-            return []
-    return list(model.model_fields)
-
-
-def _section_in(annotation: Any) -> type[Section] | None:
+def section_in(annotation: Any) -> type[Section] | None:
+    """Return the section that an annotation such as `Section | None` or `dict[str, Section]` names."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     for argument in get_args(annotation):
-        found = _section_in(argument)
+        found = section_in(argument)
         if found is not None:
             return found
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftlock_otlp import config
+from driftlock_otlp import config_file
 from driftlock_otlp.config import Config
 
 
@@ -61,4 +61,4 @@ def load_config(arguments: argparse.Namespace, extra: list[str] | None = None) -
     Raises:
         ConfigError: It is wrong.
     """
-    return config.load(arguments.config, [*arguments.overrides, *(extra or [])])
+    return config_file.load(arguments.config, [*arguments.overrides, *(extra or [])])

@@ -24,7 +24,7 @@ from driftlock_otlp.replay.summary import Found, StreamSummary
 MOST_STREAMS = 20
 """Streams in the table; the most anomalous ones."""
 
-_NUMBERS = ("RECORDS", "WINDOWS", "WARMING UP", "FLAGGED", "ANOMALIES", "MEAN NCD", "RATIO", "LEAST P")
+_NUMBERS = ("RECORDS", "WINDOWS", "WARM-UP", "FLAGGED", "ANOMALIES", "NCD", "RATIO", "LEAST P")
 
 
 def print_report(console: Console, replay: Replay, config: Config) -> None:

@@ -104,7 +104,8 @@ def plain_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return a table with little ink; columns in `right` are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        is_number = column in right
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     return table
 
 

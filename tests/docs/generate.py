@@ -124,7 +124,7 @@ def _section_lines(section: type[config.Section], prefix: str) -> Iterator[str]:
 
 
 def _inner(field: FieldInfo) -> type[config.Section] | None:
-    return config._section_in(field.annotation)
+    return config.section_in(field.annotation)
 
 
 def _inner_prefix(section: type[config.Section], name: str, prefix: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from driftlock_otlp.config import Config, load
+from driftlock_otlp.config import Config
+from driftlock_otlp.config_file import load
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "config").glob("*.yaml"))

@@ -23,13 +23,12 @@ from driftlock_otlp.config import (
     QueueConfig,
     WindowConfig,
     WindowsConfig,
-    dump_yaml,
     exporter_type,
     format_duration,
-    load,
     parse_bytes,
     parse_duration_s,
 )
+from driftlock_otlp.config_file import dump_yaml, load
 from driftlock_otlp.errors import ConfigError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "config"

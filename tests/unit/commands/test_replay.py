@@ -43,9 +43,7 @@ def test_too_little_data_is_said_with_the_remedy(tmp_path: Path, capsys: pytest.
     assert "warming up when" not in capsys.readouterr().out
 
 
-def test_a_handful_of_records_is_too_little_for_any_windows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_handful_of_records_is_too_little_for_any_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_log(tmp_path / "app.log", rows=100)
     assert main(["replay", str(path)]) == 0
     assert "too little data" in capsys.readouterr().out

@@ -375,7 +375,11 @@ def test_a_long_request_is_divided_by_time_and_keeps_its_rows(tmp_path: Path) ->
 
 def test_a_long_request_of_counters_keeps_what_they_are(tmp_path: Path) -> None:
     points = [{"timeUnixNano": str((_T0 + 60 * place) * _SECOND), "asInt": str(place)} for place in range(3)]
-    metric = {"name": "m", "unit": "By", "sum": {"dataPoints": points, "aggregationTemporality": 2, "isMonotonic": True}}
+    metric = {
+        "name": "m",
+        "unit": "By",
+        "sum": {"dataPoints": points, "aggregationTemporality": 2, "isMonotonic": True},
+    }
     request = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
     batches = _read(_write(tmp_path / "a.json", msgspec.json.encode(request)))
     assert len(batches) == 3

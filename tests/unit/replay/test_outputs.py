@@ -57,7 +57,10 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write .*nowhere/scores.csv"), replaced(tmp_path / "nowhere/scores.csv"):
+    with (
+        pytest.raises(InputError, match="cannot write .*nowhere/scores.csv"),
+        replaced(tmp_path / "nowhere/scores.csv"),
+    ):
         pass
 
 

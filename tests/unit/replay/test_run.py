@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from driftlock_otlp.config import load
+from driftlock_otlp.config_file import load
 from driftlock_otlp.detection.compressor import ZstdCompressor
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import Anomaly
@@ -76,7 +76,7 @@ def test_a_file_gets_the_same_scores_whatever_is_beside_it(tmp_path: Path) -> No
 
 def test_records_without_a_value_keep_their_row_with_score_0(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("value\n1\n\nNaN\n2\n,\n".replace("\n,\n", "\n"))
+    path.write_text("value\n1\n\nNaN\n2\n")
     (scores,) = _replay(path).files
     assert len(scores.scores) == 3
     assert list(scores.streams) == [0, NO_STREAM, 0]
@@ -86,9 +86,7 @@ def test_records_without_a_value_keep_their_row_with_score_0(tmp_path: Path) -> 
 def _logs(service: str, scope: str, *times_s: int) -> dict[str, Any]:
     records = [{"timeUnixNano": str(time * _SECOND), "body": {"stringValue": "x"}} for time in times_s]
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
-    return {
-        "resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": scope}, "logRecords": records}]}]
-    }
+    return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": scope}, "logRecords": records}]}]}
 
 
 def test_our_own_events_are_not_scored_but_keep_their_row(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Reading the configuration: a YAML file, `KEY=VALUE` overrides, the environment; in that order.
+
+Anything wrong is a `ConfigError` that names the key and the remedy, one line per mistake.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+from pydantic import ValidationError
+
+from driftlock_otlp.config import Config, Section, did_you_mean, section_in
+from driftlock_otlp.errors import ConfigError
+
+_ENV = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}|\$(?=[A-Za-z_{])")
+_ENVIRONMENT_TLS = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
+
+
+def load(path: Path | None, overrides: list[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read, expand and check the configuration.
+
+    Args:
+        path: YAML file; None for the embedded defaults.
+        overrides: `key.path=value` pairs that win over the file, values in YAML.
+        environ: Environment for `${env:NAME}` and `OTEL_EXPORTER_OTLP_*`; the process's by default.
+
+    Raises:
+        ConfigError: Something is wrong; the message has one line per mistake.
+    """
+    environ = os.environ if environ is None else environ
+    origin = str(path) if path is not None else "settings"
+    tree = _expand(_read_yaml(path), environ, "") if path is not None else {}
+    for override in overrides or []:
+        _apply_override(tree, override)
+    _add_environment_exporter(tree, environ)
+    try:
+        return Config.model_validate(tree, context={"from_file": True})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
+
+
+def dump_yaml(config: Config) -> str:
+    """Return the effective configuration as YAML, secrets shown as `***`."""
+    tree = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping such as 'forward: {{exporters: [otlp_grpc]}}'")
+    return tree
+
+
+def _expand(node: Any, environ: Mapping[str, str], key: str) -> Any:
+    """Replace `${env:NAME:-default}` as the Collector does; `$$` is a literal `$`."""
+    if isinstance(node, dict):
+        return {str(name): _expand(item, environ, f"{key}.{name}" if key else str(name)) for name, item in node.items()}
+    if isinstance(node, list):
+        return [_expand(item, environ, key) for item in node]
+    if not isinstance(node, str) or "$" not in node:
+        return node
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name, default = match[1], match[2]
+        if name is None:
+            raise ConfigError(f"{key}: write ${{env:NAME}} for an environment variable, or $$ for a literal $")
+        value = environ.get(name, default)
+        if value is None:
+            raise ConfigError(
+                f"{key}: environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
+            )
+        return value
+
+    whole = _ENV.fullmatch(node)
+    expanded = _ENV.sub(replace, node)
+    if whole is None or whole[0] == "$$":
+        return expanded
+    # A value that is one reference alone may also be nothing or a list, as in the Collector. All
+    # else stays text, which the settings convert: a key of digits, or with a #, is kept as it is.
+    if not expanded.strip():
+        return None
+    return _flow_list(expanded) if expanded.startswith("[") else expanded
+
+
+def _flow_list(text: str) -> object:
+    """Return the list that `text` is in YAML, or `text` itself."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, list) else text
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {override!r}: write KEY=VALUE, for example --set windows.logs.size=100")
+    *parents, last = dotted.split(".")
+    node = tree
+    for parent in parents:
+        child = node.get(parent)
+        if not isinstance(child, dict):
+            child = node[parent] = {}
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {dotted}: {text!r} is not a YAML value: {error}") from None
+
+
+def _add_environment_exporter(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Use `OTEL_EXPORTER_OTLP_ENDPOINT` as the downstream when nothing names one."""
+
+    def variable(name: str) -> str:
+        return environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
+
+    forward = tree.get("forward") or {}
+    exporters = tree.get("exporters") or {}
+    if not variable("ENDPOINT") or not isinstance(forward, dict) or not isinstance(exporters, dict):
+        return
+    if forward.get("exporters"):
+        return
+    protocol = variable("PROTOCOL") or "http/protobuf"
+    names = {"grpc": "otlp_grpc/env", "http/protobuf": "otlp_http/env"}
+    if protocol not in names:
+        raise ConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}; supported are grpc and http/protobuf")
+    headers = {}
+    for pair in filter(None, (part.strip() for part in variable("HEADERS").split(","))):
+        name, _, value = pair.partition("=")
+        headers[unquote(name.strip())] = unquote(value.strip())
+    tls = {key: variable(name) for name, key in _ENVIRONMENT_TLS.items() if variable(name)}
+    exporter: dict[str, Any] = {"endpoint": variable("ENDPOINT"), "headers": headers, "tls": tls}
+    if protocol == "grpc":
+        tls["insecure"] = str(variable("INSECURE").lower() == "true")
+    if variable("COMPRESSION"):
+        exporter["compression"] = variable("COMPRESSION")
+    if variable("TIMEOUT"):
+        exporter["timeout"] = f"{variable('TIMEOUT')}ms"
+    tree["exporters"] = {**exporters, names[protocol]: exporter}
+    tree["forward"] = {**forward, "exporters": [names[protocol]]}
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for item in error.errors(include_url=False):
+        location = tuple(part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+        key = ".".join(str(part) for part in location)
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(location[:-1])
+            hint = did_you_mean(str(location[-1]), known) or "."
+            lines.append(f"{key}: unknown key{hint} Known here: {', '.join(known)}")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: is required")
+        elif item["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+            lines.append(f"{key}: expected a mapping of settings")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {message}" if key else message)
+    return lines
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the section at this place of the tree knows."""
+    model: Any = Config
+    for part in location:
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, Section) else None
+        annotation = field.annotation if field is not None else model
+        model = section_in(annotation)
+        if model is None:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,78 @@
+"""A worker's own database: states of streams at one position, all or nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from driftlock_otlp.errors import StorageFormatError
+from driftlock_otlp.worker.checkpoint import Checkpoint, decode_state, encode_state
+
+
+def test_a_new_checkpoint_has_no_place_and_no_streams(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        assert checkpoint.place() is None
+        assert list(checkpoint.states()) == []
+
+
+def test_streams_that_did_not_change_stay_and_the_place_moves(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        checkpoint.write(10, 100, [("a", encode_state({"n": 1})), ("b", encode_state({"n": 2}))])
+        checkpoint.write(20, 200, [("b", encode_state({"n": 3}))])
+    with closing(Checkpoint(tmp_path / "d.db")) as again:
+        assert again.place() == (20, 200)
+        assert list(again.states()) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
+    def failing() -> Iterator[tuple[str, bytes]]:
+        yield "a", encode_state({"n": 9})
+        raise OSError("told to fail")
+
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        checkpoint.write(10, 100, [("a", encode_state({"n": 1}))])
+        with pytest.raises(OSError, match="told to fail"):
+            checkpoint.write(20, 200, failing())
+        assert checkpoint.place() == (10, 100)
+        assert list(checkpoint.states()) == [{"n": 1}]
+        checkpoint.write(30, 300, [])
+        assert checkpoint.place() == (30, 300)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(StorageFormatError, match="newer version"):
+        Checkpoint(tmp_path / "d.db")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int32).reshape(2, 3),
+        np.zeros((0, 4)),
+        np.array([np.nan, np.inf, -0.0, 5e-324]),
+        np.arange(12.0).reshape(3, 4)[:, ::2],
+        np.array([True, False]),
+    ],
+)
+def test_arrays_come_back_bit_for_bit_and_writable(array: Any) -> None:
+    back = decode_state(encode_state({"deep": [array]}))["deep"][0]
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    back[...] = 0
+
+
+def test_plain_values_come_back_as_they_were() -> None:
+    state = {"b": b"\0\xff", "i": (1 << 64) - 1, "f": 0.1, "none": None, "list": [1, "é"], "numpy": np.float64(0.1)}
+    assert decode_state(encode_state(state)) == {**state, "numpy": 0.1}
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot keep a object"):
+        encode_state({"x": object()})

@@ -1,0 +1,183 @@
+"""The pool with real processes: started, fed, listened to, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal as process_signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from driftlock_otlp.config import Config
+from driftlock_otlp.model import Anomaly, NewEntry, Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.storage import anomalies, verdicts
+from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.state import StateDatabase, cursors
+from driftlock_otlp.worker.pool import WorkerPool
+from tests.e2e.traffic import Traffic
+from tests.unit.worker.conftest import SIZE
+
+PATIENCE_S = 60.0
+
+
+class Bench:
+    """A pool, its log, and what it enqueued for new anomalies."""
+
+    def __init__(self, config: Config, log: SegmentLog, state: StateDatabase, directory: Path) -> None:
+        self.config, self.log, self.state = config, log, state
+        self.directory = directory
+        self.metrics = Metrics()
+        self.opened: list[Anomaly] = []
+        self.traffic = Traffic()
+        self.positions: list[int] = []
+        self.pool = self.new_pool()
+
+    def new_pool(self) -> WorkerPool:
+        def on_opened(connection: sqlite3.Connection, anomaly: Anomaly) -> None:
+            assert connection.in_transaction
+            self.opened.append(anomaly)
+
+        self.pool = WorkerPool(
+            self.config, self.log, self.directory / "log", self.state, self.metrics, time.time_ns, on_opened
+        )
+        return self.pool
+
+    async def append(self, fault_share: float = 0.0) -> None:
+        payload = self.traffic.logs(SIZE, fault_share)
+        self.positions.append(await self.log.append(NewEntry(Signal.LOGS, payload, SIZE, time.time_ns())))
+
+    async def judged(self) -> None:
+        """Return when everything appended has its verdict."""
+        end = self.log.end().position
+        async with asyncio.timeout(PATIENCE_S):
+            while self.pool.watermark < end:
+                await asyncio.sleep(0.01)
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.pool.is_ready:
+                await asyncio.sleep(0.01)
+
+    def pids(self) -> list[int]:
+        return [worker.process.pid for worker in self.pool._workers if worker.process is not None]
+
+
+@pytest.fixture
+async def bench(
+    config: Config, log: SegmentLog, state: StateDatabase, tmp_path: Path
+) -> AsyncIterator[Bench]:
+    made = Bench(config, log, state, tmp_path)
+    yield made
+    await made.pool.stop(20.0)
+
+
+async def test_anomalies_verdicts_and_the_cursor_are_durable_before_the_watermark_moves(bench: Bench) -> None:
+    await bench.pool.start()
+    assert not bench.pool.is_ready
+    for turn in range(60):
+        await bench.append(fault_share=1.0 if turn >= 50 else 0.0)
+    await bench.ready()
+    await bench.judged()
+    (anomaly,) = bench.opened
+    assert await bench.state.read(lambda connection: anomalies.get(connection, anomaly.id)) == anomaly
+    rows = await bench.state.read(lambda connection: verdicts.between(connection, 0, 1 << 60))
+    assert set(rows) <= set(bench.positions[50:])
+    assert len(rows) >= 8
+    assert all(item.anomaly_id == anomaly.id and item.count == SIZE for items in rows.values() for item in items)
+    value = bench.metrics.registry.get_sample_value
+    assert value("driftlock_anomalies_total", {"kind": "logs", "severity": anomaly.severity}) == 1
+    assert value("driftlock_open_anomalies") == 1
+
+
+async def test_a_window_that_is_not_full_closes_by_ticks_when_nothing_more_comes(bench: Bench) -> None:
+    await bench.pool.start()
+    payload = bench.traffic.logs(3)
+    await bench.log.append(NewEntry(Signal.LOGS, payload, 3, time.time_ns()))
+    await bench.ready()
+    await bench.judged()
+    end = bench.log.end().position
+    # Once all is judged the log is left in peace.
+    await asyncio.sleep(1.5)
+    assert bench.log.end().position == end
+
+
+async def test_a_worker_that_dies_is_started_again_and_misses_nothing(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    for _ in range(20):
+        await bench.append()
+    await bench.judged()
+    (pid,) = bench.pids()
+    os.kill(pid, process_signal.SIGKILL)
+    for _ in range(20):
+        await bench.append()
+    await bench.judged()
+    await asyncio.sleep(1.3)  # facts without anomalies are written once a second
+    (records,) = await bench.state.read(
+        lambda c: c.execute("SELECT count(*), sum(record_count) FROM windows").fetchall()
+    )
+    assert records == (40, 40 * SIZE)
+    assert bench.metrics.registry.get_sample_value("driftlock_worker_restarts_total") == 1
+    assert bench.pids() != [pid]
+
+
+async def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_it(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    for _ in range(30):
+        await bench.append()
+    await bench.judged()
+    (pid,) = bench.pids()
+    await bench.pool.stop(20.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    end = bench.log.end().position
+    assert (await bench.state.read(cursors))["detect:0-of-1"] == end
+    bench.new_pool()
+    await bench.pool.start()
+    assert bench.pool.watermark == end
+    await bench.ready()
+    assert bench.pool.checkpoint == end
+    await bench.append(fault_share=1.0)
+    await bench.judged()
+
+
+async def test_stopping_right_after_starting_is_quick(bench: Bench) -> None:
+    await bench.pool.start()
+    started_s = time.monotonic()
+    await bench.pool.stop(30.0)
+    assert time.monotonic() - started_s < 15.0
+
+
+async def test_the_log_is_kept_from_the_oldest_checkpoint_on(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    await bench.append()
+    await bench.judged()
+    assert bench.pool.checkpoint == 0 < bench.pool.watermark
+
+
+async def test_two_workers_share_the_streams(
+    config: Config, log: SegmentLog, state: StateDatabase, tmp_path: Path
+) -> None:
+    two = config.model_copy(update={"detection": config.detection.model_copy(update={"workers": 2})})
+    bench = Bench(two, log, state, tmp_path)
+    await bench.pool.start()
+    try:
+        for number in range(12):
+            payload = Traffic(number, service=f"service-{number}").logs(SIZE)
+            await log.append(NewEntry(Signal.LOGS, payload, SIZE, time.time_ns()))
+        await bench.ready()
+        await bench.judged()
+        await asyncio.sleep(1.3)
+        rows = await state.read(lambda c: c.execute("SELECT service, record_count FROM windows").fetchall())
+        assert sorted(rows) == sorted((f"service-{number}", SIZE) for number in range(12))
+        assert len({worker.streams.get("logs", 0) for worker in bench.pool._workers} - {0}) >= 1
+        assert bench.metrics.registry.get_sample_value("driftlock_detection_streams", {"kind": "logs"}) == 12
+    finally:
+        await bench.pool.stop(20.0)

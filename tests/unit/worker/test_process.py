@@ -1,0 +1,232 @@
+"""A worker without its process: what it says, and what it keeps."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from pathlib import Path
+
+from driftlock_otlp.config import Config
+from driftlock_otlp.model import NewEntry, Signal
+from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.worker import messages, process
+from driftlock_otlp.worker.checkpoint import Checkpoint
+from driftlock_otlp.worker.process import Worker
+from tests.e2e.traffic import Traffic
+from tests.unit.worker.conftest import SIZE
+
+SECOND = 1_000_000_000
+CLOCK = 1_800_000_000 * SECOND
+
+
+class Bench:
+    """One worker after the other on the same log and checkpoint."""
+
+    def __init__(self, config: Config, log: SegmentLog, directory: Path, position: int = 0) -> None:
+        self.log = log
+        self.checkpoint = directory / "detector.db"
+        self._order = messages.Start(
+            config.model_dump_json(), str(directory / "log"), str(self.checkpoint), 0, 1, position
+        )
+        self._traffic = Traffic()
+        self._appended = 0
+
+    def start(self) -> Worker:
+        """Return a new worker, as after a restart."""
+        self._answers = io.BytesIO()
+        return Worker(self._order, self._answers)
+
+    def said(self) -> list[messages.Ready | messages.Progress]:
+        """Return what the worker has said since last asked."""
+        data, found = self._answers.getvalue(), []
+        while data:
+            (size,) = messages.LENGTH.unpack(data[:4])
+            found.append(messages.decode_for_service(data[4 : 4 + size]))
+            data = data[4 + size :]
+        self._answers.seek(0)
+        self._answers.truncate()
+        return found
+
+    async def append(self, item_count: int, fault_share: float = 0.0) -> None:
+        self._appended += 1
+        clock = CLOCK + self._appended * SECOND // 100
+        payload = self._traffic.logs(item_count, fault_share)
+        await self.log.append(NewEntry(Signal.LOGS, payload, item_count, clock))
+
+    def read_all(self, worker: Worker) -> None:
+        while worker.read_until(self.log.end().position):
+            pass
+
+
+def test_a_worker_without_a_checkpoint_begins_where_it_is_told_and_remembers_where(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path, position=123)
+    worker = bench.start()
+    assert bench.said() == [messages.Ready(123, 0, [])]
+    worker.close()
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place() == (123, 0)
+
+
+async def test_progress_tells_windows_and_the_oldest_record_without_a_verdict(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await bench.append(SIZE)
+    first_end = log.end().position
+    await bench.append(SIZE + 3)
+    bench.read_all(worker)
+    ready, progress = bench.said()
+    assert isinstance(progress, messages.Progress)
+    assert progress.windows == [("logs", "warming_up", 1)] * 2
+    assert progress.read_position == log.end().position
+    assert progress.watermark == first_end
+    assert progress.checkpoint == 0
+    assert progress.streams == [("logs", 1)]
+    assert progress.warming_up == 1
+    assert progress.oldest_open_unix_nano == CLOCK + SECOND // 50
+    # A clock tick is all it takes to close the rest.
+    await log.append(NewEntry(None, b"", 0, CLOCK + 60 * SECOND))
+    bench.read_all(worker)
+    (after,) = bench.said()
+    assert isinstance(after, messages.Progress)
+    assert after.watermark == log.end().position
+    assert after.oldest_open_unix_nano == 0
+    worker.close()
+
+
+async def test_a_checkpoint_waits_until_its_verdicts_are_durable(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await bench.append(SIZE)
+    bench.read_all(worker)
+    worker.prepare_stop()
+    assert not worker.is_settled
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place() == (0, 0)
+    worker.confirm(log.end().position - 1)
+    assert not worker.is_settled
+    bench.said()
+    worker.confirm(log.end().position)
+    assert worker.is_settled
+    (told,) = bench.said()
+    assert isinstance(told, messages.Progress)
+    assert told.checkpoint == log.end().position
+    worker.close()
+    assert bench.start()
+    assert bench.said() == [messages.Ready(log.end().position, 1, [])]
+
+
+async def test_a_worker_that_dies_unconfirmed_says_everything_again(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    for _ in range(40):
+        await bench.append(SIZE)
+    for _ in range(4):
+        await bench.append(SIZE, fault_share=1.0)
+    bench.read_all(worker)
+    first = bench.said()[1:]
+    worker.prepare_stop()
+    worker.close()
+    again = bench.start()
+    bench.read_all(again)
+    second = bench.said()[1:]
+    assert second == first
+    assert any(isinstance(message, messages.Progress) and message.facts for message in first)
+    again.close()
+
+
+async def test_a_restart_from_a_checkpoint_says_what_an_undisturbed_worker_says(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    disturbed = Bench(config, log, tmp_path)
+    undisturbed = Bench(config, log, tmp_path)
+    undisturbed._order.checkpoint_path = str(tmp_path / "other" / "detector.db")
+    worker, reference = disturbed.start(), undisturbed.start()
+    for turn in range(60):
+        await disturbed.append(SIZE - 1, fault_share=1.0 if turn >= 50 else 0.0)
+        disturbed.read_all(worker)
+        undisturbed.read_all(reference)
+        if turn in (7, 30, 52):
+            worker.prepare_stop()
+            worker.confirm(log.end().position)
+            worker.close()
+            before = [m for m in disturbed.said() if isinstance(m, messages.Progress) and m.windows]
+            worker = disturbed.start()
+            disturbed.said()
+            reference_said = [m for m in undisturbed.said() if isinstance(m, messages.Progress) and m.windows]
+            assert [m.facts for m in before] == [m.facts for m in reference_said]
+    tail = [m for m in disturbed.said() if isinstance(m, messages.Progress)]
+    reference_tail = [m for m in undisturbed.said() if isinstance(m, messages.Progress)]
+    assert [(m.facts, m.opened, m.diverted) for m in tail] == [(m.facts, m.opened, m.diverted) for m in reference_tail]
+    worker.close()
+    reference.close()
+
+
+async def test_a_request_that_cannot_be_scored_is_counted_and_passed_over(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await log.append(NewEntry(Signal.LOGS, b"\xff\xff damaged", 4, CLOCK))
+    await bench.append(SIZE)
+    bench.read_all(worker)
+    progress = bench.said()[1]
+    assert isinstance(progress, messages.Progress)
+    assert progress.unscored_items == [("undecodable", 4)]
+    assert progress.windows == [("logs", "warming_up", 1)]
+    assert progress.watermark == log.end().position
+    worker.close()
+
+
+async def test_an_unexpected_error_costs_one_request_and_not_the_worker(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    feed, failures = worker._scoring.feed, iter([ValueError("told to fail")])
+
+    def failing(*arguments: object) -> object:
+        for error in failures:
+            raise error
+        return feed(*arguments)
+
+    worker._scoring.feed = failing  # type: ignore[method-assign]
+    await bench.append(3)
+    await bench.append(SIZE)
+    bench.read_all(worker)
+    progress = bench.said()[1]
+    assert isinstance(progress, messages.Progress)
+    assert progress.unscored_items == [("error", 3)]
+    assert progress.windows == [("logs", "warming_up", 1)]
+    worker.close()
+
+
+async def test_an_idle_worker_writes_the_checkpoint_that_fell_due(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await bench.append(SIZE)
+    bench.read_all(worker)
+    worker.confirm(log.end().position)
+    worker.report_idle()
+    assert worker.checkpoint_wait_s() > process._CHECKPOINT_INTERVAL_S / 2
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place() == (0, 0)
+    worker._checkpoint_due_s = 0.0
+    bench.said()
+    worker.report_idle()
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place() == (log.end().position, CLOCK + SECOND // 100)
+    (told,) = bench.said()
+    assert isinstance(told, messages.Progress)
+    assert told.checkpoint == log.end().position
+    worker.close()

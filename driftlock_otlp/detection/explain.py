@@ -53,11 +53,17 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
     template = ""
     for index in _strongest_claims(score):
         claim = score.claims[index]
-        change = _change(detector, score, claim, noun)
+        column = claim.column
+        if claim.name == "point":
+            column, change = _point_change(detector, score)
+        else:
+            change = _change(detector, score, claim, noun)
+        if any(item.column == column for item in evidence):
+            continue  # a column's points and its windows are told as one
         text = change.text.replace("{label}", _quoted(change.label, quote_max_bytes))
         bits = float(score.column_bits[index])
-        evidence.append(Evidence(claim.column or "value", claim.kind, bits, text, change.observed, change.expected))
-        if claim.column == "template" and change.label and not template and quote_max_bytes:
+        evidence.append(Evidence(column, claim.kind, bits, text, change.observed, change.expected))
+        if column == "template" and change.label and not template and quote_max_bytes:
             template = change.label
     head = evidence[0]
     others = [item.column for item in evidence[1:]]
@@ -80,10 +86,17 @@ def _strongest_claims(score: WindowScore) -> list[int]:
     bits = score.column_bits.copy()
     if score.points is not None and score.points.margins.max() >= 0:
         bits[0] = max(bits[0], float(score.points.bits.max()))
+    # What says which symbol or value it was tells people more than what it costs to compress.
+    telling = {
+        claim.column for claim, b in zip(score.claims, bits, strict=True) if claim.name != "order" and b >= _LEAST_BITS
+    }
     chosen: list[int] = []
     seen: set[str] = set()
     for index in np.argsort(-bits, kind="stable"):
-        column = score.claims[index].column
+        claim = score.claims[index]
+        column = claim.column
+        if claim.name == "order" and column in telling:
+            continue
         if column in seen or (chosen and bits[index] < _LEAST_BITS) or len(chosen) == _MOST_COLUMNS:
             continue
         seen.add(column)
@@ -92,8 +105,6 @@ def _strongest_claims(score: WindowScore) -> list[int]:
 
 
 def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: str) -> Change:
-    if claim.name == "point":
-        return _point_change(detector, score)
     model = detector.baseline.model_of(claim)
     if isinstance(model, SymbolModel):
         change = model.change(score.prepared.symbols[claim.column], claim, noun)
@@ -113,7 +124,8 @@ def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: st
     )
 
 
-def _point_change(detector: StreamDetector, score: WindowScore) -> Change:
+def _point_change(detector: StreamDetector, score: WindowScore) -> tuple[str, Change]:
+    """Return the column of the most surprising point, and the point in words."""
     assert score.points is not None  # noqa: S101 - a point claim leads only where points are
     row = score.points.strongest
     for name, number in score.columns.numbers.items():
@@ -125,8 +137,8 @@ def _point_change(detector: StreamDetector, score: WindowScore) -> Change:
         nearest = detector.points.nearest(name, label, float(value))
         of = " of {label}" if label else ""
         text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
-        return Change(label, text, f"{value:.5g}", f"{nearest:.5g}")
-    return Change("", "a value unlike any seen before", "", "")
+        return name, Change(label, text, f"{value:.5g}", f"{nearest:.5g}")
+    return "value", Change("", "a value unlike any seen before", "", "")
 
 
 def _rows(saved: Floats) -> list[int]:

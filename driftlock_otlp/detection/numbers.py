@@ -20,7 +20,7 @@ _MOST_GROUPS = 64
 _FEWEST_BASELINE = 8
 _FEWEST_FOR_LEVEL = 8
 _LEVEL_SWING = 0.1
-_FEWEST_FOR_ORDER = 8
+_FEWEST_FOR_ORDER = 32
 _ORDER_RECORDS = 800
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
@@ -72,7 +72,7 @@ class NumberModel:
         self.claims = [
             Claim(name, "shift", "value"),
             Claim(name, "level", "value", unit=SIGMA_UNIT),
-            Claim(name, "order", "sequence", unit=0.2, is_two_sided=True),
+            Claim(name, "order", "sequence", unit=0.2),
         ]
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
@@ -122,9 +122,8 @@ class NumberModel:
             values[0] = mix(float(evidence.sum()), log2_mean_exp2(evidence))
         if levels:
             values[1] = max(levels)
-        sizes = Sizes()
+        sizes = self._sizes(window, groups, compressor)
         if len(window.values) >= _FEWEST_FOR_ORDER:
-            sizes = self._sizes(window, groups, compressor)
             values[2] = 8.0 * (sizes.both - sizes.baseline) / len(window.values)
         return ColumnEvidence(values, sizes)
 
@@ -260,7 +259,8 @@ class NumberModel:
 
     def _shown(self, value: float) -> str:
         real = 2.0**value - 1.0 if self.is_positive_scale else value
-        return f"{real:.4g}{' ' + self.unit if self.unit else ''}"
+        unit = self.unit.strip("{}")  # UCUM writes annotations such as {job} in braces
+        return f"{real:.4g}{' ' + unit if unit else ''}"
 
     def _span(self, values: Floats) -> str:
         low, high = np.quantile(values, (0.05, 0.95))

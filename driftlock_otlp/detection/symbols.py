@@ -24,7 +24,7 @@ _MOST_SYMBOLS = 4096
 """Symbols known by name per column; further ones share the symbol `<other>`."""
 _ORDER_RECORDS = 800
 """Baseline records that the compressor is shown; more costs time and adds little."""
-_FEWEST_FOR_ORDER = 8
+_FEWEST_FOR_ORDER = 32
 _MOST_OBSERVATIONS = 256
 """Observations that a histogram column may count for: they are not independent records."""
 OTHER = "<other>"
@@ -69,7 +69,7 @@ class SymbolModel:
         if not is_histogram:
             self.claims.append(Claim(name, "novelty", kind))
         if has_order:
-            self.claims.append(Claim(name, "order", "sequence", unit=0.2, is_two_sided=True))
+            self.claims.append(Claim(name, "order", "sequence", unit=0.2))
         self.is_histogram = is_histogram
         self._ids: dict[str, int] = {OTHER: 0}
         self._labels: list[str] = [OTHER]
@@ -112,9 +112,10 @@ class SymbolModel:
         sizes = Sizes()
         if not self.is_histogram:
             values[1] = self._novelty(window)
-        if self.has_order and window.codes is not None and n >= _FEWEST_FOR_ORDER:
+        if self.has_order and window.codes is not None:
             sizes = self._sizes(window, compressor)
-            values[-1] = 8.0 * (sizes.both - sizes.baseline) / n
+            if n >= _FEWEST_FOR_ORDER:
+                values[-1] = 8.0 * (sizes.both - sizes.baseline) / n
         return ColumnEvidence(values, sizes)
 
     def learn(self, window: SymbolWindow) -> None:

@@ -87,12 +87,18 @@ class Power:
     Attributes:
         trials: Times that the fault was put in.
         within: How often an alarm came by its first, second, ... window.
-        named: How often the first alarm's leading column was in `FAULT_COLUMNS`.
+        named: How often the alarm's leading column was in `FAULT_COLUMNS`.
     """
 
     trials: int = 0
     within: list[int] = field(default_factory=lambda: [0] * FAULT_WINDOWS)
     named: int = 0
+
+    def add(self, other: Power) -> None:
+        """Add another stream's trials."""
+        self.trials += other.trials
+        self.named += other.named
+        self.within = [a + b for a, b in zip(self.within, other.within, strict=True)]
 
     def share(self, windows: int) -> float:
         """Return the share alarmed within so many windows."""
@@ -245,10 +251,7 @@ def main() -> None:
             for number, bits, claim, sentence in quiet.alarms:
                 print(f"  window {number}, {bits:.1f} bits, {claim}: {sentence}")
         for fault, result in power.items():
-            known = powers[fault]
-            known.trials += result.trials
-            known.named += result.named
-            known.within = [a + b for a, b in zip(known.within, result.within, strict=True)]
+            powers[fault].add(result)
     print(
         f"{arguments.kind}: {total.windows} windows, {total.alarms_a_day:.2f} false alarms per {DAY_WINDOWS} windows,"
         f" {total.flagged / total.windows:.2%} flagged, {total.withheld / total.windows:.2%} in a false anomaly"

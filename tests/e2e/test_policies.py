@@ -46,7 +46,9 @@ class Scene:
 
 def attributes(record: LogRecord) -> dict[str, Any]:
     """Return a record's scalar attributes."""
-    return {item.key: getattr(item.value, item.value.WhichOneof("value") or "string_value") for item in record.attributes}
+    return {
+        item.key: getattr(item.value, item.value.WhichOneof("value") or "string_value") for item in record.attributes
+    }
 
 
 def windows_of(records: list[LogRecord]) -> list[int]:
@@ -188,10 +190,13 @@ async def test_own_events_that_come_back_are_forwarded_but_not_scored(new_sideca
 
 
 async def test_an_anomaly_in_spans_withholds_them(new_sidecar: NewSidecar, sink: OtlpSink) -> None:
-    sidecar = new_sidecar(sink, small_windows(WINDOW, max_age="5s"))
+    settings = small_windows(WINDOW, max_age="5s")
+    settings["detection"]["significance"] = 0.1
+    sidecar = new_sidecar(sink, settings)
     await sidecar.start()
     traffic = Traffic(seed=3)
     for window in range(90):
+        await asyncio.sleep(0.03)
         await sidecar.send(Signal.TRACES, traffic.traces(WINDOW, slow_factor=1000.0 if window >= 75 else 1.0))
     await sidecar.settle()
     found = await asyncio.to_thread(sidecar.outcomes, Signal.TRACES)

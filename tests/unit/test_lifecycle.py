@@ -14,7 +14,12 @@ class Recorder:
     """A component that writes down what happens to it, and may misbehave."""
 
     def __init__(
-        self, name: str, events: list[str], *, start_error: BaseException | None = None, stop_s: float = 0.0,
+        self,
+        name: str,
+        events: list[str],
+        *,
+        start_error: BaseException | None = None,
+        stop_s: float = 0.0,
         stop_error: Exception | None = None,
     ) -> None:
         self.name = name
@@ -88,9 +93,9 @@ async def test_the_grace_is_for_all_together_and_none_may_overrun_it() -> None:
 def test_readiness_names_the_conditions_that_do_not_hold() -> None:
     readiness = Readiness()
     assert readiness.missing() == []
-    holds = {"a": True, "b": False}
-    for name in holds:
-        readiness.add(name, lambda name=name: holds[name])  # type: ignore[misc]
+    holds = {"b": False}
+    readiness.add("a", lambda: True)
+    readiness.add("b", lambda: holds["b"])
     assert readiness.missing() == ["b"]
     holds["b"] = True
     assert readiness.missing() == []

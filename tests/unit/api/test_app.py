@@ -29,8 +29,15 @@ async def get(app: Any, path: str, accept: str = "") -> tuple[int, dict[str, str
 
     headers = [(b"accept", accept.encode())] if accept else []
     scope = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": headers, "http_version": "1.1", "scheme": "http", "root_path": "",
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
     }
     await app(scope, receive, send)
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}

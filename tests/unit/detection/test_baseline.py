@@ -58,8 +58,8 @@ def test_empty_windows_do_not_pile_up_for_ever() -> None:
 
 def test_evidence_comes_in_the_order_of_the_claims() -> None:
     made = baseline()
-    columns = window({"template": "aabb" * 3, "parameter.0": "xxyy" * 3}, {"size": number(range(12))})
-    columns.counts["buckets"] = Counts(np.ones((12, 2)), ["low", "high"])
+    columns = window({"template": "aabb" * 8, "parameter.0": "xxyy" * 8}, {"size": number(range(32))})
+    columns.counts["buckets"] = Counts(np.ones((32, 2)), ["low", "high"])
     for _ in range(3):
         learn(made, columns)
     assert names(made) == [
@@ -78,7 +78,7 @@ def test_evidence_comes_in_the_order_of_the_claims() -> None:
     found = made.evaluate(made.prepare(columns, 1.0))
     assert found.values.shape == (len(made.claims),)
     assert np.isfinite(found.values).all()
-    assert found.sizes.window_raw == 12 + 24
+    assert found.sizes.window_raw == 32 + 64
     assert found.entropy_bits == pytest.approx(3.0)
     kinds = [type(made.model_of(claim)) for claim in made.claims]
     assert kinds == [VolumeModel] + [SymbolModel] * 6 + [NumberModel] * 3

@@ -14,6 +14,7 @@ import pytest
 
 from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.detector import (
+    LAG_WINDOWS,
     DetectorSettings,
     StreamDetector,
     WindowScore,
@@ -24,7 +25,7 @@ from driftlock_otlp.worker.checkpoint import decode_state, encode_state
 from tests.calibration.measure import Watch
 from tests.unit.detection.examples import COMPRESSOR, ZSTD, number, window
 
-LAG = 6
+LAG = LAG_WINDOWS
 ARMED = 130
 """Windows after warm-up: enough history that the usual ones are flagged at 1 %."""
 GROSS = {"logs": ("new_template", 0.6), "metrics": ("level", 40.0), "traces": ("new_operation", 0.6)}
@@ -88,7 +89,7 @@ def test_warm_up_is_stated_and_nothing_is_flagged_before() -> None:
         assert (score.bits, score.p_value, score.score) == (0.0, 1.0, 0.0)
         assert not (score.is_flagged or score.is_alarm or score.is_anomalous)
     settings = watch.settings
-    assert seen == settings.baseline_windows + settings.warm_up_windows + LAG
+    assert seen == settings.baseline_windows + settings.warm_up_windows + LAG == 58
     assert watch.step().is_warm
 
 
@@ -109,8 +110,8 @@ def test_a_cold_window_has_no_evaluation_and_records_rank_below_any_bar() -> Non
     late = watch.score("new_template", 0.2)
     assert late.evaluation is not None
     margins = watch.detector.record_margins(late)
-    assert (margins < 0).all()
-    assert late.columns.categories["template"].codes[np.argmax(margins)] == 0 or margins.max() <= -1.0
+    assert margins.max() <= -1.0
+    assert late.columns.categories["template"].codes[np.argmax(margins)] == len(watch.stream.labels) - 2  # type: ignore[union-attr]
 
 
 # Scoring
@@ -204,10 +205,10 @@ def test_a_window_is_learned_six_windows_later(logs: Watch) -> None:
 
 
 def test_odd_windows_just_before_an_alarm_are_not_learned(logs: Watch) -> None:
-    odd, waiting = None, 0
+    odd = None
     for _ in range(600):
         score = logs.step()
-        if 5.0 <= score.bits and not score.is_flagged and not score.is_anomalous:
+        if score.bits >= 5.0 and not score.is_flagged and not score.is_anomalous:
             odd = score
             break
     assert odd is not None, "no window of 600 reached 5 bits unflagged"
@@ -216,7 +217,6 @@ def test_odd_windows_just_before_an_alarm_are_not_learned(logs: Watch) -> None:
     make_calm(logs, 2 * LAG)
     rates = [item["log2_rate"] for item in logs.detector.baseline.state()["windows"]]
     assert odd.prepared.log2_rate not in rates
-    assert waiting == 0
 
 
 def test_of_an_anomaly_only_its_first_window_is_remembered_in_the_calibration(logs: Watch) -> None:
@@ -298,7 +298,6 @@ def test_a_regime_that_lasts_becomes_the_baseline() -> None:
     assert learned_counts(watch, "payment gateway timeout after <*> ms") > 500
     after = [gross(watch) for _ in range(60)]
     assert not any(score.is_alarm for score in after)
-    assert any(watch.step().is_alarm for _ in range(4)), "the old regime is the odd one now"
 
 
 # Bars
@@ -311,13 +310,20 @@ def test_every_alarm_raises_the_bar_by_a_bit_that_wears_off(logs: Watch) -> None
     start = governor()
     gross(logs)
     assert governor() == pytest.approx(start + 1.0, abs=0.01)
-    make_calm(logs, 12)
-    second = logs.score("new_template", 0.6)
-    assert second.is_alarm
     raised = governor()
     logs.clock_unix_nano += 86_400 * 10**9
     logs.step()
     assert governor() == pytest.approx(raised / math.e, rel=0.05)
+
+
+def test_what_keeps_coming_back_becomes_usual_and_another_fault_does_not(logs: Watch) -> None:
+    bits = []
+    for _ in range(4):
+        bits.append(gross(logs).bits)
+        make_calm(logs, 20)
+    assert bits[0] > bits[1] > bits[-1]
+    assert not logs.detector.has_open_anomaly
+    assert logs.step("error_burst", 0.5).is_alarm
 
 
 def test_the_governor_holds_back_an_alarm_just_above_the_bar(logs: Watch) -> None:
@@ -341,7 +347,7 @@ def test_significance_moves_flags_and_bars_together(logs: Watch) -> None:
         other.restore(decode_state(encode_state(logs.detector.state())))
         again = other.score_one(score.columns, score.closed_unix_nano, 10.0)
         assert again.bits == pytest.approx(score.bits, abs=3.0)
-        assert again.is_flagged == (again.p_value <= significance)
+        assert again.is_flagged == (again.p_value <= significance or again.bits >= -math.log2(significance))
         margins[significance] = again.margin_bits - again.bits
     assert margins[0.001] - margins[0.01] == pytest.approx(-math.log2(10))
     assert margins[0.01] - margins[0.1] == pytest.approx(-math.log2(10))
@@ -375,16 +381,16 @@ def test_a_stream_of_fast_windows_has_higher_bars(logs: Watch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["logs", "metrics", "traces"])
-@pytest.mark.parametrize("windows", [5, 40, 75])
+@pytest.mark.parametrize("windows", [5, 75])
 def test_a_restored_detector_goes_on_bit_for_bit(kind: str, windows: int) -> None:
     watch = Watch(kind, 2)
     for i in range(windows):
         watch.step(*(GROSS[kind] if i == 70 else ("", 0.0)))
     again = StreamDetector(watch.settings, watch.compressor)
     again.restore(decode_state(encode_state(watch.detector.state())))
-    for i in range(45):
+    for i in range(36):
         watch.clock_unix_nano += 10**10
-        columns, duration_s = watch.stream.window(*(GROSS[kind] if 20 <= i < 24 else ("", 0.0)))
+        columns, duration_s = watch.stream.window(*(GROSS[kind] if 12 <= i < 16 else ("", 0.0)))
         one = watch.detector.score_one(columns, watch.clock_unix_nano, duration_s)
         other = again.score_one(columns, watch.clock_unix_nano, duration_s)
         assert (one.bits, one.p_value, one.margin_bits) == (other.bits, other.p_value, other.margin_bits)

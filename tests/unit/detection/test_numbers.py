@@ -168,7 +168,8 @@ def test_order_sees_what_counts_cannot() -> None:
     usual, mixed = found(made, wave), found(made, RANDOM.permutation(wave))
     assert mixed[SHIFT] == pytest.approx(usual[SHIFT])
     assert mixed[ORDER] > usual[ORDER] + 1.0
-    assert math.isnan(found(made, wave[:7])[ORDER])
+    assert math.isnan(found(made, wave[:31])[ORDER])
+    assert math.isfinite(found(made, wave[:32])[ORDER])
 
 
 def test_learning_and_forgetting_returns_to_the_same_evidence() -> None:

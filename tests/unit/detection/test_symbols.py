@@ -96,24 +96,25 @@ def test_labels_that_no_record_has_are_dropped() -> None:
     assert SymbolModel("x", has_order=False).prepare(column).labels == ["a", "b"]
 
 
-def test_order_is_bits_a_record_of_the_compressor_and_needs_eight_records() -> None:
+def test_order_is_bits_a_record_of_the_compressor_and_needs_32_records() -> None:
     made = taught(*["abc" * 30] * 12, has_order=True)
     usual = values(made, "abc" * 30)[ORDER]
     shuffled = np.random.default_rng(1).permutation(list("abc" * 30))
     assert values(made, "".join(shuffled))[ORDER] > usual + 0.3
-    assert math.isnan(values(made, "abcabca")[ORDER])
+    assert math.isnan(values(made, "abc" * 10 + "a")[ORDER])
+    assert math.isfinite(values(made, "abc" * 10 + "ab")[ORDER])
 
 
 def test_order_evidence_is_what_the_window_adds_to_the_compressed_baseline() -> None:
     made = taught("aabbabab" * 3, "abababab" * 3, has_order=True)
     known = {"a": 1, "b": 2}
     base = np.array([known[s] for s in "aabbabab" * 3 + "abababab" * 3], dtype=np.uint8)
-    own = np.array([known.get(s, 3) for s in "bbbbbbbbzz"], dtype=np.uint8)
+    own = np.array([known.get(s, 3) for s in "bbbbbbbbzz" * 4], dtype=np.uint8)
     added = COMPRESSOR.compressed_size(np.concatenate((base, own))) - COMPRESSOR.compressed_size(base)
-    found = made.evaluate(made.prepare(category("bbbbbbbbzz")), COMPRESSOR)
-    assert found.values[ORDER] == pytest.approx(8.0 * added / 10)
+    found = made.evaluate(made.prepare(category("bbbbbbbbzz" * 4)), COMPRESSOR)
+    assert found.values[ORDER] == pytest.approx(8.0 * added / 40)
     assert found.sizes.both - found.sizes.baseline == added
-    assert found.sizes.window_raw == 10
+    assert found.sizes.window_raw == 40
 
 
 def test_evaluating_changes_nothing() -> None:

@@ -51,7 +51,14 @@ class Scene:
     def route(self, selection: Selection, sink: Sink, *, is_metered: bool = False) -> ForwardRoute:
         """Return a route that has not started."""
         route = ForwardRoute(
-            selection, sink, self.log, self.state, lambda: self.watermark, MAX_WAIT_S, self.metrics, self.clock,
+            selection,
+            sink,
+            self.log,
+            self.state,
+            lambda: self.watermark,
+            MAX_WAIT_S,
+            self.metrics,
+            self.clock,
             is_metered=is_metered,
         )
         self.routes.append(route)
@@ -73,8 +80,8 @@ class Scene:
         for family in self.metrics.registry.collect():
             for sample in family.samples:
                 if sample.name == "driftlock_forward_items_total":
-                    key = ":".join(filter(None, (sample.labels["exporter"], sample.labels["outcome"], sample.labels["reason"])))
-                    found[key] += int(sample.value)
+                    labels = (sample.labels[name] for name in ("exporter", "outcome", "reason"))
+                    found[":".join(filter(None, labels))] += int(sample.value)
         return found
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -172,7 +179,8 @@ async def test_tagged_records_carry_the_anomaly(scene: Scene, metrics: Metrics) 
     assert exporter.taken[0][1] == plain
     records = ExportLogsServiceRequest.FromString(exporter.taken[1][1]).resource_logs[0].scope_logs[0].log_records
     assert [[(a.key, a.value.string_value) for a in record.attributes] for record in records] == [
-        [], [("driftlock.anomaly.id", ANOMALY)]
+        [],
+        [("driftlock.anomaly.id", ANOMALY)],
     ]
     assert scene.outcomes() == {"otlp_grpc:forwarded": 3}
 
@@ -273,9 +281,7 @@ async def test_what_a_route_has_passed_is_not_judged_again_after_a_restart(scene
     await eventually(lambda: bodies(restarted) == ["a"])
 
 
-async def test_a_request_that_waits_is_not_read_again_and_again(
-    scene: Scene, metrics: Metrics
-) -> None:
+async def test_a_request_that_waits_is_not_read_again_and_again(scene: Scene, metrics: Metrics) -> None:
     reads = 0
     read = scene.log.read
 
@@ -305,9 +311,7 @@ async def test_clock_ticks_move_the_cursor_and_nothing_else(scene: Scene, metric
     assert scene.outcomes() == {"otlp_grpc:forwarded": 1}
 
 
-async def test_what_is_refused_is_dropped_with_its_reason_and_the_route_goes_on(
-    scene: Scene, metrics: Metrics
-) -> None:
+async def test_what_is_refused_is_dropped_with_its_reason_and_the_route_goes_on(scene: Scene, metrics: Metrics) -> None:
     exporter = FakeExporter()
     exporter.answers.extend([DownstreamRejectedError("never"), ExportResult(1), DownstreamUnavailableError("down")])
     for body in "abc":
@@ -315,7 +319,9 @@ async def test_what_is_refused_is_dropped_with_its_reason_and_the_route_goes_on(
     await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics))
     await scene.finish()
     assert scene.outcomes() == {
-        "otlp_grpc:dropped:rejected": 2, "otlp_grpc:dropped:partial_success": 1, "otlp_grpc:forwarded": 3
+        "otlp_grpc:dropped:rejected": 2,
+        "otlp_grpc:dropped:partial_success": 1,
+        "otlp_grpc:forwarded": 3,
     }
 
 
@@ -355,9 +361,7 @@ async def test_stopping_keeps_what_came_before_the_request_that_hangs(
     assert scene.outcomes() == {"otlp_grpc:forwarded": 1}
 
 
-async def test_stopping_lets_the_request_in_hand_finish(
-    scene: Scene, state: StateDatabase, metrics: Metrics
-) -> None:
+async def test_stopping_lets_the_request_in_hand_finish(scene: Scene, state: StateDatabase, metrics: Metrics) -> None:
     exporter = FakeExporter()
     exporter.gate.clear()
     await scene.append("a")
@@ -387,9 +391,7 @@ async def test_a_new_route_begins_with_what_its_siblings_have_yet_to_pass(
     assert list(await state.read(cursors)) == ["forward:renamed"]
 
 
-async def test_a_state_database_that_fails_for_a_moment_does_not_end_the_route(
-    scene: Scene, metrics: Metrics
-) -> None:
+async def test_a_state_database_that_fails_for_a_moment_does_not_end_the_route(scene: Scene, metrics: Metrics) -> None:
     class Failing(DiscardSink):
         failures = 1
 

@@ -16,8 +16,14 @@ async def withhold(state: StateDatabase, *payloads: bytes) -> None:
     for position, payload in enumerate(payloads):
         await state.write(
             lambda connection, position=position, payload=payload: quarantine.add(  # type: ignore[misc]
-                connection, position=position, signal=Signal.TRACES, anomaly_ids=["ab" * 16], stream="traces/shop",
-                payload=payload, item_count=5, now_unix_nano=NOW,
+                connection,
+                position=position,
+                signal=Signal.TRACES,
+                anomaly_ids=["ab" * 16],
+                stream="traces/shop",
+                payload=payload,
+                item_count=5,
+                now_unix_nano=NOW,
             )
         )
 
@@ -47,9 +53,7 @@ async def test_released_rows_reach_every_downstream_in_order_and_leave_the_quara
     assert await state.read(lambda connection: quarantine.released(connection, 10)) == []
 
 
-async def test_what_the_downstream_does_not_take_is_counted_as_dropped(
-    state: StateDatabase, metrics: Metrics
-) -> None:
+async def test_what_the_downstream_does_not_take_is_counted_as_dropped(state: StateDatabase, metrics: Metrics) -> None:
     exporter = FakeExporter("a")
     exporter.answers.extend([DownstreamRejectedError("never"), ExportResult(2)])
     await withhold(state, b"one", b"two")

@@ -22,7 +22,11 @@ def lines(script: str, level: str = "info", log_format: str = "auto") -> list[st
     """Run a script behind the set-up and return the lines it wrote to standard error."""
     done = subprocess.run(
         [sys.executable, "-c", SETUP.format(level=level, format=log_format) + script],
-        cwd=SOURCE, capture_output=True, text=True, timeout=60, check=True,
+        cwd=SOURCE,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout == ""
     return done.stderr.splitlines()
@@ -32,7 +36,10 @@ def test_without_a_terminal_each_line_is_json() -> None:
     (line,) = lines("log.info('route_waiting', route='forward:a', count=3)")
     fields = json.loads(line)
     assert {key: fields[key] for key in ("event", "level", "route", "count")} == {
-        "event": "route_waiting", "level": "info", "route": "forward:a", "count": 3
+        "event": "route_waiting",
+        "level": "info",
+        "route": "forward:a",
+        "count": 3,
     }
     assert fields["timestamp"].endswith("Z")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from driftlock_otlp.config import Config, load
+from driftlock_otlp.config import Config
+from driftlock_otlp.config_file import load
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.state import StateDatabase
@@ -23,9 +24,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[SegmentLog]:
-    made = SegmentLog(
-        tmp_path / "log", durability="os", segment_bytes=64 << 20, max_bytes=1 << 30, metrics=Metrics()
-    )
+    made = SegmentLog(tmp_path / "log", durability="os", segment_bytes=64 << 20, max_bytes=1 << 30, metrics=Metrics())
     made.open()
     yield made
     made.close()

@@ -31,8 +31,15 @@ def test_orders_come_back_as_they_were(message: messages.ToWorker) -> None:
         messages.Ready(5, 2, ["logs/shop"]),
         messages.Progress(1, 2, 3),
         messages.Progress(
-            1, 2, 3, resolved=[("ab", (1 << 64) - 1, "recovered")], diverted=[(9, [ItemRange(0, 3, "ab")])],
-            windows=[("logs", "clean", 2)], facts=[FACTS], unscored_items=[("error", 1)], streams=[("logs", 1)],
+            1,
+            2,
+            3,
+            resolved=[("ab", (1 << 64) - 1, "recovered")],
+            diverted=[(9, [ItemRange(0, 3, "ab")])],
+            windows=[("logs", "clean", 2)],
+            facts=[FACTS],
+            unscored_items=[("error", 1)],
+            streams=[("logs", 1)],
         ),
     ],
 )

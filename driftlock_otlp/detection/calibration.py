@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from driftlock_otlp.detection.columns import Floats
 
@@ -76,14 +75,12 @@ class Calibration:
         history: float64, (n, d), n >= 6: past evidence vectors, oldest first; NaN where a
             claim did not apply.
         units: float64, (d,): what counts as little evidence in each column: 3 for bits, 1 for
-            multiples of a standard deviation.
-        two_sided: bool, (d,): columns where too little is as odd as too much.
+            multiples of a standard deviation, 0.2 for bits a record.
         fewest: Windows to which a claim must have applied before it is heard; >= 6.
     """
 
-    def __init__(self, history: Floats, units: Floats, two_sided: npt.NDArray[np.bool_], fewest: int = 6) -> None:
+    def __init__(self, history: Floats, units: Floats, fewest: int = 6) -> None:
         width = history.shape[1]
-        self.two_sided = two_sided
         self.median, self.spread = np.full(width, np.nan), np.full(width, np.nan)
         self.tails: list[Tail | None] = []
         for j in range(width):
@@ -91,7 +88,7 @@ class Calibration:
             if len(applied) < fewest:
                 self.tails.append(None)
                 continue
-            self.median[j], self.spread[j] = _centre(applied, is_two_sided=bool(two_sided[j]))
+            self.median[j], self.spread[j] = _centre(applied, least=0.5 * min(float(units[j]), 1.0))
             z = self._z(applied, j)
             self.tails.append(Tail(z, least_scale=float(units[j] / self.spread[j])))
         self.past = Tail(self.column_bits(history).max(axis=1))
@@ -115,16 +112,13 @@ class Calibration:
         return float((1 + np.count_nonzero(past >= strongest)) / (1 + past.size))
 
     def _z(self, values: Floats, j: int) -> Floats:
-        z = (values - self.median[j]) / self.spread[j]
-        result: Floats = np.abs(z) if self.two_sided[j] else np.maximum(z, 0.0)
+        result: Floats = np.maximum((values - self.median[j]) / self.spread[j], 0.0)
         return result
 
 
-def _centre(values: Floats, *, is_two_sided: bool) -> tuple[float, float]:
-    """Return the median and a robust standard deviation, which is never below what is little."""
+def _centre(values: Floats, least: float) -> tuple[float, float]:
+    """Return the median and a robust standard deviation of the upper side, not below what is little."""
     median = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - median)))
-    if is_two_sided:
-        return median, max(spread, 1e-3 * abs(median) + 0.02)
     upper = (float(np.quantile(values, 0.9)) - median) / 1.2816
-    return median, max(spread, upper, 1e-3 * abs(median) + 0.5)
+    return median, max(spread, upper, 1e-3 * abs(median) + least)

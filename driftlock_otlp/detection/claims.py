@@ -19,19 +19,17 @@ class Claim:
     Attributes:
         column: Name of the column.
         name: `shift` (symbols or values are distributed otherwise), `novelty` (a never-seen
-            symbol arrives at a rate of its own), `order` (the compressor needs more, or fewer,
+            symbol arrives at a rate of its own), `order` (the compressor needs more
             bits a record than before), `level` (the median moved), `point` (a value unlike any
             seen), `rate` (records per second).
         kind: What it tells people: `pattern`, `volume`, `value` or `sequence`.
         unit: Prior scale of its tail.
-        is_two_sided: True when too little is as odd as too much.
     """
 
     column: str
     name: str
     kind: str
     unit: float = BITS_UNIT
-    is_two_sided: bool = False
 
 
 @dataclass(slots=True)

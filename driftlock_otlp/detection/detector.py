@@ -414,7 +414,6 @@ class StreamDetector:
         self._calibration = Calibration(
             history,
             np.array([claim.unit for claim in claims]),
-            np.array([claim.is_two_sided for claim in claims]),
             fewest=self._settings.warm_up_windows,
         )
         self._calibrated_on = (first, last, width)

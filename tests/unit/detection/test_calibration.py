@@ -32,7 +32,7 @@ def slow_tail(history: Sequence[float], score: float, least_scale: float = 1e-3)
 def one_sided(*columns: Sequence[float], units: Sequence[float] = (3.0,), fewest: int = 6) -> Calibration:
     history = np.column_stack([np.array(column, dtype=float) for column in columns])
     width = history.shape[1]
-    return Calibration(history, np.resize(np.array(units), width), np.zeros(width, dtype=bool), fewest)
+    return Calibration(history, np.resize(np.array(units), width), fewest)
 
 
 @pytest.mark.parametrize("size", [40, 99, 100, 200, 2000])
@@ -89,19 +89,16 @@ def test_a_window_is_calibrated_twice() -> None:
     assert calibration.window_bits(strongest) == pytest.approx(slow_tail(past, strongest), rel=1e-6)
 
 
-def test_too_little_is_odd_only_for_two_sided_claims() -> None:
-    history = np.column_stack([RANDOM.standard_normal(200)] * 2)
-    calibration = Calibration(history, np.array([1.0, 1.0]), np.array([False, True]))
-    low, high = calibration.column_bits(np.array([[-9.0, -9.0], [9.0, 9.0]]))
-    assert low[0] == pytest.approx(0.0, abs=1.1)  # at most the rank of a value below the median
-    assert low[1] > 8.0
-    assert high.min() > 8.0
+def test_too_little_evidence_is_not_odd() -> None:
+    calibration = one_sided(RANDOM.standard_normal(200))
+    low, high = calibration.column_bits(np.array([[-9.0], [9.0]]))[:, 0]
+    assert low == pytest.approx(0.0, abs=1.1)  # at most the rank of a value below the median
+    assert high > 8.0
 
 
-def test_a_two_sided_claim_may_be_much_steadier_than_a_one_sided_one() -> None:
+def test_a_claim_in_bits_a_record_may_be_much_steadier_than_one_in_bits() -> None:
     steady = 2.0 + 0.03 * RANDOM.standard_normal(200)
-    history = np.column_stack([steady, steady])
-    calibration = Calibration(history, np.array([0.2, 3.0]), np.array([True, False]))
+    calibration = Calibration(np.column_stack([steady, steady]), np.array([0.2, 3.0]))
     fine, coarse = calibration.column_bits(np.array([[2.4, 2.4]]))[0]
     assert fine > coarse
 

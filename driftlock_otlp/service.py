@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal as signals
 import sqlite3
 import time
@@ -55,6 +56,9 @@ class Service:
     """
 
     def __init__(self, config: Config) -> None:
+        # gRPC must not react to the fork that starts a worker, which only execs: its handlers stop and restart
+        # threads that are in use, and now and then bring the process down. Read when gRPC is first used.
+        os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         self._config = config
         self.metrics = Metrics()
         self.readiness = Readiness()

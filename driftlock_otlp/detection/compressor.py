@@ -79,7 +79,9 @@ class OpenZLCompressor:
         try:
             return len(self._context.compress([self._ext.Input(self._ext.Type.Numeric, buffer)]))
         except RuntimeError as error:
-            raise CompressorError(f"OpenZL could not compress {buffer.size} values of {buffer.dtype}: {error}") from error
+            raise CompressorError(
+                f"OpenZL could not compress {buffer.size} values of {buffer.dtype}: {error}"
+            ) from error
 
 
 class ZstdCompressor:

@@ -118,7 +118,8 @@ def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: st
     usual = detector.usual(index)
     return Change(
         change.label,
-        f"the sequence of {claim.column} costs {score.vector[index]:.2f} bits a record to compress, expected {usual:.2f}",
+        f"the sequence of {claim.column} costs {score.vector[index]:.2f} bits a record to compress,"
+        f" expected {usual:.2f}",
         f"{score.vector[index]:.2f} bits",
         f"{usual:.2f} bits",
     )
@@ -128,17 +129,22 @@ def _point_change(detector: StreamDetector, score: WindowScore) -> tuple[str, Ch
     """Return the column of the most surprising point, and the point in words."""
     assert score.points is not None  # noqa: S101 - a point claim leads only where points are
     row = score.points.strongest
+    seconds = float(score.columns.time_unix_nano[row]) / 1e9
+    best: tuple[str, Change] | None = None
+    best_bits = -1.0
     for name, number in score.columns.numbers.items():
-        value = number.values[row]
+        value = float(number.values[row])
         if not number.is_point_series or not np.isfinite(value):
             continue
         given = score.columns.categories[number.given] if number.given else None
         label = given.labels[given.codes[row]] if given is not None and given.codes[row] >= 0 else ""
-        nearest = detector.points.nearest(name, label, float(value))
-        of = " of {label}" if label else ""
-        text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
-        return name, Change(label, text, f"{value:.5g}", f"{nearest:.5g}")
-    return "value", Change("", "a value unlike any seen before", "", "")
+        bits = detector.points.bits(name, label, seconds, value)
+        if bits > best_bits:
+            nearest = detector.points.nearest(name, label, value)
+            of = " of {label}" if label else ""
+            text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
+            best, best_bits = (name, Change(label, text, f"{value:.5g}", f"{nearest:.5g}")), bits
+    return best or ("value", Change("", "a value unlike any seen before", "", ""))
 
 
 def _rows(saved: Floats) -> list[int]:

@@ -13,6 +13,7 @@ from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvi
 from driftlock_otlp.detection.codelength import alphabet_evidence, log2_mean_exp2, mix
 from driftlock_otlp.detection.columns import Category, Codes, Floats, Ints, Number
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.order import ORDER_RECORDS, OrderJudge
 
 _BINS = 16
 _MOST_GROUPS = 64
@@ -20,8 +21,6 @@ _MOST_GROUPS = 64
 _FEWEST_BASELINE = 8
 _FEWEST_FOR_LEVEL = 8
 _LEVEL_SWING = 0.1
-_FEWEST_FOR_ORDER = 32
-_ORDER_RECORDS = 800
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
 
@@ -77,12 +76,14 @@ class NumberModel:
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
         self._groups: dict[str, _Group] | None = None
-        self._baseline_size: int | None = None
+        self._order = OrderJudge()
 
     @classmethod
     def of_state(cls, name: str, state: dict[str, Any]) -> NumberModel:
         """Return an empty model of the nature that the state tells."""
-        nature = Number(np.zeros(0), state["given"], state["is_positive_scale"], state["is_point_series"], state["unit"])
+        nature = Number(
+            np.zeros(0), state["given"], state["is_positive_scale"], state["is_point_series"], state["unit"]
+        )
         return cls(name, nature)
 
     def prepare(self, column: Number | None, given: Category | None) -> NumberWindow:
@@ -122,9 +123,7 @@ class NumberModel:
             values[0] = mix(float(evidence.sum()), log2_mean_exp2(evidence))
         if levels:
             values[1] = max(levels)
-        sizes = self._sizes(window, groups, compressor)
-        if len(window.values) >= _FEWEST_FOR_ORDER:
-            values[2] = 8.0 * (sizes.both - sizes.baseline) / len(window.values)
+        values[2], sizes = self._judge_order(window, groups, compressor)
         return ColumnEvidence(values, sizes)
 
     def learn(self, window: NumberWindow) -> None:
@@ -137,7 +136,7 @@ class NumberModel:
         else:
             self._number(window)
         self._groups = None
-        self._baseline_size = None
+        self._order.forget()
 
     def forget(self, window: NumberWindow) -> None:
         """Take the oldest learned window out of the baseline."""
@@ -145,7 +144,7 @@ class NumberModel:
             return
         self._windows.popleft()
         self._groups = None
-        self._baseline_size = None
+        self._order.forget()
 
     def record_bits(self, window: NumberWindow, record_count: int) -> Floats:
         """Return how many bits each record saves under the window's own model; float64, (n,), >= 0."""
@@ -207,7 +206,7 @@ class NumberModel:
         self._ids = dict(state["ids"])
         self._windows = deque(window for window in windows if window.ids is not None)
         self._groups = None
-        self._baseline_size = None
+        self._order.forget()
 
     def _number(self, window: NumberWindow) -> None:
         window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
@@ -219,9 +218,7 @@ class NumberModel:
         chosen = np.argsort(-counts, kind="stable")[:_MOST_GROUPS]
         order = np.argsort(window.codes, kind="stable")
         starts = np.concatenate(([0], np.cumsum(counts)))
-        return [
-            (window.labels[i], window.values[order[starts[i] : starts[i + 1]]]) for i in chosen if counts[i]
-        ]
+        return [(window.labels[i], window.values[order[starts[i] : starts[i + 1]]]) for i in chosen if counts[i]]
 
     def _baseline_groups(self) -> dict[str, _Group]:
         if self._groups is None:
@@ -238,24 +235,16 @@ class NumberModel:
                         self._groups[label] = _group(own)
         return self._groups
 
-    def _sizes(self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor) -> Sizes:
-        own = _quantised(window, groups)
+    def _judge_order(
+        self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor
+    ) -> tuple[float, Sizes]:
         recent, held = [], 0
         for earlier in reversed(self._windows):
             recent.append(_quantised(earlier, groups))
             held += len(recent[-1])
-            if held >= _ORDER_RECORDS:
+            if held >= ORDER_RECORDS:
                 break
-        base = np.concatenate(recent[::-1])
-        if self._baseline_size is None:
-            self._baseline_size = compressor.compressed_size(base)
-        return Sizes(
-            baseline_raw=base.nbytes,
-            baseline=self._baseline_size,
-            window_raw=own.nbytes,
-            window=compressor.compressed_size(own),
-            both=compressor.compressed_size(np.concatenate((base, own))),
-        )
+        return self._order.judge(np.concatenate(recent[::-1]), _quantised(window, groups), compressor)
 
     def _shown(self, value: float) -> str:
         real = 2.0**value - 1.0 if self.is_positive_scale else value

@@ -99,6 +99,11 @@ class StreamPoints:
             known[0].learn_one(time_s, value, alarmed_with_bits=bits)
             known[1].learn(time_s)
 
+    def bits(self, column: str, label: str, time_s: float, value: float) -> float:
+        """Return the surprise of one point in its own series, bits; 0 for an unknown series."""
+        known = self._series.get((column, label))
+        return known[0].score_one(time_s, value) if known else 0.0
+
     def nearest(self, column: str, label: str, value: float) -> float:
         """Return the nearest value that the series had shown before; NaN if none."""
         known = self._series.get((column, label))

@@ -19,12 +19,10 @@ from driftlock_otlp.detection.codelength import (
 )
 from driftlock_otlp.detection.columns import Category, Codes, Counts, Floats, Ints
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.order import ORDER_RECORDS, OrderJudge
 
 _MOST_SYMBOLS = 4096
 """Symbols known by name per column; further ones share the symbol `<other>`."""
-_ORDER_RECORDS = 800
-"""Baseline records that the compressor is shown; more costs time and adds little."""
-_FEWEST_FOR_ORDER = 32
 _MOST_OBSERVATIONS = 256
 """Observations that a histogram column may count for: they are not independent records."""
 OTHER = "<other>"
@@ -79,7 +77,7 @@ class SymbolModel:
         self._learned_total = 0
         self._novel_total = 0
         self._sequences: deque[Codes] = deque()
-        self._baseline_size: int | None = None
+        self._order = OrderJudge()
 
     def prepare(self, column: Category | Counts | None) -> SymbolWindow:
         """Return the window's symbols in the form the other methods take."""
@@ -113,9 +111,7 @@ class SymbolModel:
         if not self.is_histogram:
             values[1] = self._novelty(window)
         if self.has_order and window.codes is not None:
-            sizes = self._sizes(window, compressor)
-            if n >= _FEWEST_FOR_ORDER:
-                values[-1] = 8.0 * (sizes.both - sizes.baseline) / n
+            values[-1], sizes = self._judge_order(window, compressor)
         return ColumnEvidence(values, sizes)
 
     def learn(self, window: SymbolWindow) -> None:
@@ -141,7 +137,7 @@ class SymbolModel:
         window.ids = ids
         if self.has_order:
             self._sequences.append(self._numbered(window))
-            self._baseline_size = None
+            self._order.forget()
 
     def forget(self, window: SymbolWindow) -> None:
         """Take the oldest learned window out of the baseline; what was ever seen stays seen."""
@@ -151,7 +147,7 @@ class SymbolModel:
         self._baseline_total -= window.total
         if self.has_order:
             self._sequences.popleft()
-            self._baseline_size = None
+            self._order.forget()
 
     def record_bits(self, window: SymbolWindow, record_count: int) -> Floats:
         """Return how many bits each record saves under the window's own model; float64, (n,), >= 0."""
@@ -181,7 +177,12 @@ class SymbolModel:
         label = labels[best]
         if self.is_histogram:
             share, usual = count[best] / n, expected / n
-            return Change(label, f"{share:.0%} of observations fall into {{label}}, expected {usual:.0%}", f"{share:.0%}", f"{usual:.0%}")
+            return Change(
+                label,
+                f"{share:.0%} of observations fall into {{label}}, expected {usual:.0%}",
+                f"{share:.0%}",
+                f"{usual:.0%}",
+            )
         if base[best] == 0 and not self._was_learned(label):
             text = f"{count[best]} of {n} {noun} have a new {self.name} {{label}}"
         elif count[best] == 0:
@@ -218,7 +219,7 @@ class SymbolModel:
         self._baseline = np.zeros(len(self._learned), dtype=np.int64)
         self._baseline_total = 0
         self._sequences.clear()
-        self._baseline_size = None
+        self._order.forget()
         for window in windows:
             if window.ids is not None:
                 np.add.at(self._baseline, window.ids, window.counts)
@@ -270,25 +271,17 @@ class SymbolModel:
         result: Codes = numbers[window.codes[window.codes >= 0]].astype(np.int32)
         return result
 
-    def _sizes(self, window: SymbolWindow, compressor: Compressor) -> Sizes:
+    def _judge_order(self, window: SymbolWindow, compressor: Compressor) -> tuple[float, Sizes]:
         own = np.minimum(self._numbered(window), 255).astype(np.uint8)
         recent: list[Codes] = []
         held = 0
         for sequence in reversed(self._sequences):
             recent.append(sequence)
             held += len(sequence)
-            if held >= _ORDER_RECORDS:
+            if held >= ORDER_RECORDS:
                 break
         base = np.minimum(np.concatenate(recent[::-1]), 255).astype(np.uint8) if recent else own[:0]
-        if self._baseline_size is None:
-            self._baseline_size = compressor.compressed_size(base)
-        return Sizes(
-            baseline_raw=base.nbytes,
-            baseline=self._baseline_size,
-            window_raw=own.nbytes,
-            window=compressor.compressed_size(own),
-            both=compressor.compressed_size(np.concatenate((base, own))),
-        )
+        return self._order.judge(base, own, compressor)
 
 
 def _short(value: float) -> str:

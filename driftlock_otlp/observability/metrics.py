@@ -30,12 +30,18 @@ class Metrics:
             return Histogram(f"driftlock_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
 
         self.receiver_requests = counter(
-            "receiver_requests", "Export requests by outcome: accepted, refused (try again), rejected (bad input).",
-            "signal", "transport", "outcome",
+            "receiver_requests",
+            "Export requests by outcome: accepted, refused (try again), rejected (bad input).",
+            "signal",
+            "transport",
+            "outcome",
         )
         self.receiver_items = counter(
-            "receiver_items", "Log records, data points and spans by outcome: accepted or refused.",
-            "signal", "transport", "outcome",
+            "receiver_items",
+            "Log records, data points and spans by outcome: accepted or refused.",
+            "signal",
+            "transport",
+            "outcome",
         )
         self.receiver_bytes = counter(
             "receiver_bytes", "Bytes of accepted requests, uncompressed.", "signal", "transport"
@@ -50,20 +56,27 @@ class Metrics:
         self.forward_items = counter(
             "forward_items",
             "Items by destination and final outcome: forwarded, diverted or dropped (with its reason).",
-            "exporter", "signal", "outcome", "reason",
+            "exporter",
+            "signal",
+            "outcome",
+            "reason",
         )
         self.forward_unscored_items = counter(
             "forward_unscored_items", "Items forwarded without a verdict since detection lagged behind.", "signal"
         )
         self.exporter_retries = counter("exporter_retries", "Failed attempts that will be repeated.", "exporter")
         self.exporter_rejected_items = counter(
-            "exporter_rejected_items", "Items a destination said it did not take (partial success).", "exporter", "signal"
+            "exporter_rejected_items",
+            "Items a destination said it did not take (partial success).",
+            "exporter",
+            "signal",
         )
         self.quarantine_items = gauge("quarantine_items", "Items withheld in the quarantine.")
         self.detection_windows = counter(
             "detection_windows",
             "Windows by outcome: clean, flagged, anomalous, warming_up or unscored.",
-            "kind", "outcome",
+            "kind",
+            "outcome",
         )
         self.detection_unscored_items = counter(
             "detection_unscored_items", "Items that no window took, by reason.", "reason"
@@ -75,5 +88,7 @@ class Metrics:
         self.anomalies = counter("anomalies", "Anomalies detected.", "kind", "severity")
         self.open_anomalies = gauge("open_anomalies", "Anomalies that are still going on.")
         self.worker_restarts = counter("worker_restarts", "Detection processes that had to be started again.")
-        self.events = counter("events", "Anomaly events by destination and outcome: sent or dropped.", "exporter", "outcome")
+        self.events = counter(
+            "events", "Anomaly events by destination and outcome: sent or dropped.", "exporter", "outcome"
+        )
         self.errors = counter("errors", "Unexpected errors that were survived, by component.", "component")

@@ -64,9 +64,7 @@ def anomaly_event(anomaly: Anomaly, observed_unix_nano: int, version: str) -> by
     record.severity_number = severity.severity_number  # type: ignore[assignment]
     record.severity_text = severity.severity_text
     _set_trace(record, anomaly)
-    record.attributes.extend(
-        KeyValue(key=key, value=_any_value(value)) for key, value in _attributes(anomaly).items()
-    )
+    record.attributes.extend(KeyValue(key=key, value=_any_value(value)) for key, value in _attributes(anomaly).items())
     return request.SerializeToString()
 
 

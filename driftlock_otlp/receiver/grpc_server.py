@@ -38,9 +38,7 @@ class GrpcReceiver:
 
     name = "receiver.grpc"
 
-    def __init__(
-        self, config: GrpcReceiverConfig, ingest: Ingest, admission: Admission, metrics: Metrics
-    ) -> None:
+    def __init__(self, config: GrpcReceiverConfig, ingest: Ingest, admission: Admission, metrics: Metrics) -> None:
         self._config = config
         self._max_bytes = config.max_recv_msg_size_mib << 20
         self._ingest = ingest

@@ -48,9 +48,7 @@ class HttpReceiver:
 
     name = "receiver.http"
 
-    def __init__(
-        self, config: HttpReceiverConfig, ingest: Ingest, admission: Admission, metrics: Metrics
-    ) -> None:
+    def __init__(self, config: HttpReceiverConfig, ingest: Ingest, admission: Admission, metrics: Metrics) -> None:
         self._config = config
         self._max_bytes = config.max_request_body_size
         self._ingest = ingest

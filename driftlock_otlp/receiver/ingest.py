@@ -82,9 +82,7 @@ class Ingest:
             self._metrics.receiver_requests.labels(signal.plural, transport, outcome).inc()
             raise
 
-    async def _accept(
-        self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float
-    ) -> None:
+    async def _accept(self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float) -> None:
         if item_count == 0:
             self._count_accepted(signal, payload, item_count, transport, started_s)
             return
@@ -94,9 +92,7 @@ class Ingest:
         task.add_done_callback(self._appending.discard)
         await asyncio.shield(task)
 
-    async def _append(
-        self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float
-    ) -> None:
+    async def _append(self, signal: Signal, payload: bytes, item_count: int, transport: str, started_s: float) -> None:
         try:
             await self._log.append(NewEntry(signal, payload, item_count, self._clock()))
         except RetryableError:

@@ -1,6 +1,6 @@
 """What a window costs: scoring and learning, all columns, one process.
 
-    pytest tests/benchmark/test_detection.py -s
+pytest tests/benchmark/test_detection.py -s
 """
 
 from __future__ import annotations

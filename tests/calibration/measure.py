@@ -59,7 +59,7 @@ class Quiet:
         windows: Windows scored while armed.
         flagged: Of these, flagged.
         withheld: Of these, in an anomaly.
-        alarms: (window, bits, claim that led, sentence) of each alarm, all of them false.
+        alarms: (window since the stream began, bits, claim that led, sentence) of each alarm, all of them false.
     """
 
     windows: int = 0
@@ -174,7 +174,8 @@ class Watch:
 def watch_quietly(watch: Watch, windows: int) -> Quiet:
     """Let a stream run clean for so many windows and count what it was accused of."""
     found = Quiet()
-    for number in range(windows):
+    first = round(watch.clock_unix_nano / (WINDOW_S * 1e9))
+    for number in range(first, first + windows):
         score = watch.score()
         found.windows += score.is_warm
         found.flagged += score.is_flagged

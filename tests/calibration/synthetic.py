@@ -47,7 +47,9 @@ class LogStream:
         """Return the next window's columns and its duration in seconds."""
         r = self.random
         self.time += 1
-        self.noise = self.rho * self.noise + np.sqrt(1 - self.rho**2) * self.sigma * 3 * r.standard_normal(self.templates)
+        self.noise = self.rho * self.noise + np.sqrt(1 - self.rho**2) * self.sigma * 3 * r.standard_normal(
+            self.templates
+        )
         if self.burst_left <= 0 and r.random() < 1 / self.burst_every:
             self.burst_left = r.uniform(1.5, 6)
             self.burst_on, self.burst_gain = int(r.integers(self.templates)), min(r.pareto(2.0) + 0.3, 3.0)

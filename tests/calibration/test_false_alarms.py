@@ -20,9 +20,7 @@ def test_every_window_of_a_warm_stream_is_judged(kind: str, measurements: Measur
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_clean_stream_is_flagged_about_as_often_as_significance_says(
-    kind: str, measurements: Measurements
-) -> None:
+def test_a_clean_stream_is_flagged_about_as_often_as_significance_says(kind: str, measurements: Measurements) -> None:
     quiet = measurements.of(kind).quiet
     # 1 % is asked for; a young calibration and a wandering stream make it up to twice that.
     assert quiet.flagged / quiet.windows <= 0.025

@@ -184,9 +184,7 @@ def details_of(error: grpc.aio.AioRpcError) -> Status | None:
 
 
 @pytest.mark.parametrize("compression", list(grpc.Compression), ids=lambda compression: compression.name)
-async def test_01_grpc_takes_plain_and_compressed_requests(
-    receivers: Receivers, compression: grpc.Compression
-) -> None:
+async def test_01_grpc_takes_plain_and_compressed_requests(receivers: Receivers, compression: grpc.Compression) -> None:
     payload = log_of_size(5000)
     await receivers.call(payload, compression=compression)
     assert [entry.payload for entry in receivers.log.entries] == [payload]

@@ -325,9 +325,7 @@ class OtlpSink:
             response.body = answer.http_body
         return response
 
-    async def _take(
-        self, signal: Signal, transport: str, payload: bytes, headers: dict[str, str], path: str
-    ) -> Answer:
+    async def _take(self, signal: Signal, transport: str, payload: bytes, headers: dict[str, str], path: str) -> Answer:
         request = Received(signal, transport, payload, decode(signal, payload), headers, path)
         self.attempts.append(request)
         answer = self._answers.popleft() if self._answers else Answer()
@@ -352,9 +350,7 @@ def _response(signal: Signal, answer: Answer) -> bytes:
 
 
 def _failure(http_status: int, message: str) -> web.Response:
-    return web.Response(
-        body=Status(message=message).SerializeToString(), status=http_status, content_type=_PROTOBUF
-    )
+    return web.Response(body=Status(message=message).SerializeToString(), status=http_status, content_type=_PROTOBUF)
 
 
 def _retry_info(answer: Answer) -> tuple[tuple[str, bytes], ...]:

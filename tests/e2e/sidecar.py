@@ -109,7 +109,7 @@ class Sidecar:
         """
         deadline_s = time.monotonic() + timeout_s
         while not await asyncio.to_thread(condition):
-            assert self.is_running, f"the sidecar has ended:\n{self.output[-4000:]}"
+            assert self.is_running, f"the sidecar has ended ({self.exit_code}):\n{self.output[-4000:]}"
             assert time.monotonic() < deadline_s, f"{complaint} after {timeout_s:g} s:\n{self.output[-4000:]}"
             await asyncio.sleep(0.05)
 
@@ -117,6 +117,11 @@ class Sidecar:
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process has ended: negative for a signal; None while it runs."""
+        return self._process.poll() if self._process is not None else None
 
     @property
     def pid(self) -> int:

@@ -124,10 +124,16 @@ async def test_a_killed_worker_comes_back_and_every_window_gets_its_verdict(
     await asyncio.to_thread(sidecar.assert_balanced)
     assert await asyncio.to_thread(sidecar.total, "driftlock_worker_restarts_total") == 1
     assert await asyncio.to_thread(sidecar.total, "driftlock_forward_unscored_items_total") == 0
-    with sidecar.state() as connection:
+
+    def scored_records() -> int:
         # By identity, since windows that are scored again after the restart replace themselves.
-        (records,) = connection.execute("SELECT sum(record_count) FROM windows WHERE kind = 'logs'").fetchone()
-    assert records == len(sender.acknowledged) * ITEMS
+        with sidecar.state() as connection:
+            (records,) = connection.execute("SELECT sum(record_count) FROM windows WHERE kind = 'logs'").fetchone()
+        return records or 0
+
+    # Facts are written once a second.
+    expected = len(sender.acknowledged) * ITEMS
+    await sidecar.wait_until(lambda: scored_records() == expected, "not every record is scored once")
 
 
 @pytest.mark.parametrize("victim", ["sidecar", "worker"])

@@ -48,9 +48,7 @@ def test_alphabet_and_binary_evidence_agree_with_the_plain_difference(pairs: lis
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(1, 100)), min_size=1, max_size=8), st.randoms())
-def test_evidence_does_not_depend_on_the_order_of_symbols(
-    pairs: list[tuple[int, int]], random: object
-) -> None:
+def test_evidence_does_not_depend_on_the_order_of_symbols(pairs: list[tuple[int, int]], random: object) -> None:
     shuffled = list(pairs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     total = sum(x for x, _ in pairs)
@@ -71,9 +69,7 @@ def test_an_empty_baseline_gives_no_evidence(counts: list[int]) -> None:
 @given(st.integers(1, 2000), st.integers(0, 500), st.integers(0, 500))
 def test_evidence_against_the_same_shares_is_not_large(scale: int, ones: int, zeros: int) -> None:
     if ones + zeros:
-        found = binary_evidence(
-            np.array([scale * ones]), np.array([ones]), scale * (ones + zeros), ones + zeros
-        )[0]
+        found = binary_evidence(np.array([scale * ones]), np.array([ones]), scale * (ones + zeros), ones + zeros)[0]
         assert found <= 1e-6
 
 

@@ -158,7 +158,9 @@ def test_a_restored_baseline_goes_on_alike() -> None:
 
     def some() -> Columns:
         symbols = list(random.choice(list("abcdef"), 16))
-        return window({"template": symbols}, {"size": number(random.random(16), given="template", is_positive_scale=True)})
+        return window(
+            {"template": symbols}, {"size": number(random.random(16), given="template", is_positive_scale=True)}
+        )
 
     for _ in range(9):
         learn(made, some(), float(random.random()))

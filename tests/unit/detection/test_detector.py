@@ -94,7 +94,9 @@ def test_warm_up_is_stated_and_nothing_is_flagged_before() -> None:
 
 
 def test_a_longer_warm_up_is_a_longer_warm_up() -> None:
-    watch = Watch("traces", 3, DetectorSettings(warm_up_windows=60, baseline_windows=20, baseline_records=100)).warm_up()
+    watch = Watch(
+        "traces", 3, DetectorSettings(warm_up_windows=60, baseline_windows=20, baseline_records=100)
+    ).warm_up()
     assert watch.clock_unix_nano == (60 + 20 + LAG) * 10 * 10**9
 
 
@@ -394,7 +396,11 @@ def test_a_restored_detector_goes_on_bit_for_bit(kind: str, windows: int) -> Non
         one = watch.detector.score_one(columns, watch.clock_unix_nano, duration_s)
         other = again.score_one(columns, watch.clock_unix_nano, duration_s)
         assert (one.bits, one.p_value, one.margin_bits) == (other.bits, other.p_value, other.margin_bits)
-        assert (one.is_alarm, one.is_anomalous, one.is_resolved) == (other.is_alarm, other.is_anomalous, other.is_resolved)
+        assert (one.is_alarm, one.is_anomalous, one.is_resolved) == (
+            other.is_alarm,
+            other.is_anomalous,
+            other.is_resolved,
+        )
         np.testing.assert_array_equal(one.vector, other.vector)
         np.testing.assert_array_equal(one.column_bits, other.column_bits)
         watch.detector.learn_one(one)

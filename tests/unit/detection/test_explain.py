@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+from driftlock_otlp.detection.columns import Columns
+from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector
 from driftlock_otlp.detection.explain import Explanation, explain, severity
 from driftlock_otlp.model import AnomalySeverity
 from tests.calibration.measure import FAULT_COLUMNS, Fault, Watch
+from tests.unit.detection.examples import COMPRESSOR, category, number
 
 SEEDS = (1, 2, 3)
 GROSS: list[tuple[str, Fault]] = [
@@ -57,16 +61,28 @@ def test_the_leading_column_is_one_that_the_fault_touched(watches: dict[tuple[st
         ("logs", GROSS[1][1], r"(\d+ of 100 log records have (a new )?severity “ERROR”.*|.*severity.*)"),
         ("logs", GROSS[2][1], r"(median )?duration of “template \d+ <\*>” (is|lies between) .* ms, expected .* ms.*"),
         ("logs", GROSS[3][1], r"log records arrive at [\d.]+/s, expected [\d.]+/s.*"),
-        ("metrics", GROSS[4][1], r"value of “a” is [\d.e+]+; the nearest value seen before is [\d.e+]+.*|median value of “a” .*"),
-        ("traces", GROSS[6][1], r"\d+ of \d+ spans have a new (operation “op.new”|status “op.new ok”|call “call \d+”).*"),
-        ("traces", GROSS[7][1], r"(median )?duration of “op\d+” (is|lies between) .* ms.*|the sequence of duration costs .*"),
+        (
+            "metrics",
+            GROSS[4][1],
+            r"value of “a” is [\d.e+]+; the nearest value seen before is [\d.e+]+.*|median value of “a” .*",
+        ),
+        (
+            "traces",
+            GROSS[6][1],
+            r"\d+ of \d+ spans have a new (operation “op.new”|status “op.new ok”|call “call \d+”).*",
+        ),
+        (
+            "traces",
+            GROSS[7][1],
+            r"(median )?duration of “op\d+” (is|lies between) .* ms.*|the sequence of duration costs .*",
+        ),
     ],
 )
 def test_sentences_say_what_was_seen_and_what_was_expected(
     kind: str, fault: Fault, pattern: str, watches: dict[tuple[str, int], Watch]
 ) -> None:
     sentence = told(watches[kind, 1], fault).sentence
-    matched = re.fullmatch(rf"checkout: (.*?)(; also [\w, ]+)? \(p ≤ [\d.e-]+, \d+\.\d bits\)", sentence)
+    matched = re.fullmatch(r"checkout: (.*?)(; also [\w, ]+)? \(p ≤ [\d.e-]+, \d+\.\d bits\)", sentence)
     assert matched, sentence
     assert re.match(pattern, matched[1]), sentence
 
@@ -92,6 +108,26 @@ def test_the_records_named_are_those_that_the_fault_touched(watches: dict[tuple[
     rows = explain(trial.detector, score, "logs", "checkout", 160).rows
     assert len(rows) == 20
     assert {int(codes[row]) for row in rows} == {len(trial.stream.labels) - 2}  # type: ignore[union-attr]
+
+
+def test_of_several_point_series_the_one_that_leapt_is_told() -> None:
+    detector = StreamDetector(DetectorSettings(), COMPRESSOR)
+    random = np.random.default_rng(8)
+
+    def points(clock: int, mean: float) -> Columns:
+        columns = Columns(1, np.array([clock], dtype=np.int64), {"series": category(["a"])})
+        for name, value in (("count_rate", 5.0), ("mean", mean)):
+            values = [value + float(random.standard_normal()) * 0.1]
+            columns.numbers[name] = number(values, "series", is_point_series=True)
+        return columns
+
+    for i in range(1, 400):
+        columns = points(i * 10**10, 20.0)
+        detector.learn_one(detector.score_one(columns, i * 10**10, 10.0))
+    score = detector.score_one(points(400 * 10**10, 90.0), 400 * 10**10, 10.0)
+    assert score.is_alarm
+    # Told by its point or by its window, but as the column that it was.
+    assert explain(detector, score, "metrics", "x", 80).evidence[0].column == "mean"
 
 
 def test_a_new_template_is_given_as_such(watches: dict[tuple[str, int], Watch]) -> None:

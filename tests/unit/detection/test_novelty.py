@@ -108,7 +108,7 @@ def test_a_value_is_novel_only_once() -> None:
     assert series.score_one(120_000.0, 300.0) > 10
     series.learn_one(120_000.0, 300.0, alarmed_with_bits=None)
     assert series.nearest(290.0) == 300.0
-    assert series._level.bits(series._level.novelty(300.0)) < 1.0  # noqa: SLF001 - the level alone
+    assert series._level.bits(series._level.novelty(300.0)) < 1.0
 
 
 def test_the_first_fifty_points_cost_nothing() -> None:

@@ -144,7 +144,9 @@ def test_groups_add_up_and_the_best_one_stands_for_itself() -> None:
     made.learn(made.prepare(number(np.concatenate(list(bases.values()))), category("a" * 40 + "b" * 40 + "c" * 40)))
     own = {"a": RANDOM.standard_normal(10), "c": RANDOM.standard_normal(10) + 3, "new": np.zeros(10)}
     symbols = ["a"] * 10 + ["c"] * 10 + ["new"] * 10
-    values = made.evaluate(made.prepare(number(np.concatenate(list(own.values()))), category(symbols)), COMPRESSOR).values
+    values = made.evaluate(
+        made.prepare(number(np.concatenate(list(own.values()))), category(symbols)), COMPRESSOR
+    ).values
     parts = [slow_shift(list(bases[name]), list(own[name])) for name in "ac"]
     best = math.log2(sum(2.0**bits for bits in parts) / 2)
     assert values[SHIFT] == pytest.approx(math.log2((2.0 ** sum(parts) + 2.0**best) / 2), abs=1e-8)
@@ -233,17 +235,13 @@ def test_an_equal_median_is_told_by_the_span() -> None:
 
 def test_a_restored_model_goes_on_alike() -> None:
     made = NumberModel("duration", number([], given="operation", is_positive_scale=True, unit="ms"))
-    windows = [
-        made.prepare(number(RANDOM.random(20) * 100), category(list("ab" * 10))) for _ in range(4)
-    ]
+    windows = [made.prepare(number(RANDOM.random(20) * 100), category(list("ab" * 10))) for _ in range(4)]
     for window in windows:
         made.learn(window)
     again = NumberModel.of_state("duration", made.state())
     again.restore(made.state(), windows)
     late = made.prepare(number(RANDOM.random(30) * 300), category(list("abc" * 10)))
     for _ in range(2):
-        np.testing.assert_array_equal(
-            again.evaluate(late, COMPRESSOR).values, made.evaluate(late, COMPRESSOR).values
-        )
+        np.testing.assert_array_equal(again.evaluate(late, COMPRESSOR).values, made.evaluate(late, COMPRESSOR).values)
         made.forget(windows[0])
         again.forget(windows[0])

@@ -44,9 +44,7 @@ def test_groups_sum_up_each_anomaly(connection: sqlite3.Connection) -> None:
     withhold(connection, 10, [A])
     withhold(connection, 20, [A, B], Signal.TRACES, 4)
     assert quarantine.list_groups(connection) == [
-        quarantine.QuarantineGroup(
-            A, "withheld", (Signal.LOGS, Signal.TRACES), "logs/checkout", 7, 2, 30, 1010, 1020
-        ),
+        quarantine.QuarantineGroup(A, "withheld", (Signal.LOGS, Signal.TRACES), "logs/checkout", 7, 2, 30, 1010, 1020),
         quarantine.QuarantineGroup(B, "withheld", (Signal.TRACES,), "logs/checkout", 4, 1, 20, 1020, 1020),
     ]
 

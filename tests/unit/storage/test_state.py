@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,14 @@ async def test_concurrent_writes_are_all_kept(state: StateDatabase) -> None:
     def work(connection: sqlite3.Connection, name: str) -> None:
         set_cursor(connection, name, 1)
 
-    await asyncio.gather(*(state.write(lambda connection, n=number: work(connection, f"c{n}")) for number in range(30)))
+    await asyncio.gather(*(state.write(partial(work, name=f"c{number}")) for number in range(30)))
     assert len(await state.read(cursors)) == 30
 
 
 async def test_cursor_never_moves_back(state: StateDatabase) -> None:
     assert await state.read(lambda connection: cursor(connection, "forward")) is None
     for position in (5, 9, 3):
-        await state.write(lambda connection, to=position: set_cursor(connection, "forward", to))
+        await state.write(partial(set_cursor, name="forward", position=position))
     assert await state.read(lambda connection: cursor(connection, "forward")) == 9
 
 

@@ -63,9 +63,10 @@ def test_a_separator_inside_a_body_does_not_shift_the_others() -> None:
 
 
 def test_characters_beyond_ascii_survive() -> None:
-    assert _labels(["Größe 12 überschritten – 温度 30", "Größe 7 überschritten – 温度 5"]) == [
-        "Größe <*> überschritten – 温度 <*>"
-    ] * 2
+    assert (
+        _labels(["Größe 12 überschritten – 温度 30", "Größe 7 überschritten – 温度 5"])
+        == ["Größe <*> überschritten – 温度 <*>"] * 2
+    )
 
 
 def test_long_bodies_are_cut() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal as signals
 import sqlite3
 import time
@@ -41,6 +40,7 @@ LOG_DIRECTORY = "log"
 
 _HOUSEKEEPING_S = 1.0
 _PRUNE_S = 60.0
+_SAME_REQUEST_S = 0.5
 
 _logger = structlog.get_logger(__name__)
 
@@ -56,9 +56,6 @@ class Service:
     """
 
     def __init__(self, config: Config) -> None:
-        # gRPC must not react to the fork that starts a worker, which only execs: its handlers stop and restart
-        # threads that are in use, and now and then bring the process down. Read when gRPC is first used.
-        os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         self._config = config
         self.metrics = Metrics()
         self.readiness = Readiness()
@@ -124,13 +121,19 @@ class Service:
         """Serve until SIGINT or SIGTERM; a second one ends the process at once."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
+        first_s = 0.0
 
         def on_signal(number: signals.Signals) -> None:
+            nonlocal first_s
             if stopping.is_set():
+                # Terminals, make and supervisors may tell the whole process group and us as well.
+                if loop.time() - first_s < _SAME_REQUEST_S:
+                    return
                 _logger.warning("stopped_at_once", signal=number.name)
                 # Nothing acknowledged is lost: it is in the durable log.
                 signals.signal(number, signals.SIG_DFL)
                 signals.raise_signal(number)
+            first_s = loop.time()
             _logger.info("stopping", signal=number.name, grace_s=self._config.service.shutdown_grace)
             stopping.set()
 

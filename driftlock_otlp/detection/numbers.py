@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvidence, Sizes
 from driftlock_otlp.detection.codelength import alphabet_evidence, log2_mean_exp2, mix
@@ -238,7 +239,8 @@ class NumberModel:
     def _judge_order(
         self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor
     ) -> tuple[float, Sizes]:
-        recent, held = [], 0
+        recent: list[npt.NDArray[np.int16]] = []
+        held = 0
         for earlier in reversed(self._windows):
             recent.append(_quantised(earlier, groups))
             held += len(recent[-1])
@@ -313,10 +315,10 @@ def _bin_counts(left: Ints, right: Ints, total: int) -> Ints:
     return np.maximum(np.diff(np.maximum.accumulate(bounds)), 0)
 
 
-def _quantised(window: NumberWindow, groups: dict[str, _Group]) -> np.ndarray[Any, np.dtype[np.int16]]:
+def _quantised(window: NumberWindow, groups: dict[str, _Group]) -> npt.NDArray[np.int16]:
     """Return residuals from each group's median in eighths of its spread, int16, (m,)."""
     medians = np.array([groups[label].median if label in groups else 0.0 for label in window.labels])
     spreads = np.array([groups[label].spread if label in groups else 1.0 for label in window.labels])
     residual = (window.values - medians[window.codes]) / spreads[window.codes]
-    whole: np.ndarray[Any, np.dtype[np.int16]] = np.clip(np.rint(8.0 * residual), -32000, 32000).astype(np.int16)
+    whole: npt.NDArray[np.int16] = np.clip(np.rint(8.0 * residual), -32000, 32000).astype(np.int16)
     return whole

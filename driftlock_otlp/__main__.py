@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+# Before anything imports gRPC, which reads it then: it must not react to the fork that starts a detection
+# worker. Its handlers stop and start threads that are in use, and every few starts that was a segfault.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from driftlock_otlp.commands import registry
 from driftlock_otlp.errors import ConfigError, DriftlockError

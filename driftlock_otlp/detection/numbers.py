@@ -21,6 +21,9 @@ _MOST_GROUPS = 64
 """Symbols judged separately in one window; the most frequent ones."""
 _FEWEST_BASELINE = 8
 _FEWEST_FOR_LEVEL = 8
+_FEWEST_BASELINE_FOR_LEVEL = 32
+"""A spread taken from fewer values is chance, and a chance that is tiny makes any level look far
+off. Time series make do with 8: they have no more, and stay what they are."""
 _LEVEL_SWING = 0.1
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
@@ -68,7 +71,10 @@ class NumberModel:
         self.unit = column.unit
         self.is_positive_scale = column.is_positive_scale
         self.is_point_series = column.is_point_series
-        self._fewest_for_level = 1 if column.is_point_series else _FEWEST_FOR_LEVEL
+        # Values of the window and of the baseline that a group needs for its level to be judged.
+        self._fewest_for_level = (
+            (1, _FEWEST_BASELINE) if column.is_point_series else (_FEWEST_FOR_LEVEL, _FEWEST_BASELINE_FOR_LEVEL)
+        )
         self.claims = [
             Claim(name, "shift", "value"),
             Claim(name, "level", "value", unit=SIGMA_UNIT),
@@ -115,9 +121,9 @@ class NumberModel:
             group = groups.get(label)
             if group is None:
                 continue
-            if len(group.values) >= _FEWEST_BASELINE:
+            if self._has_shift(group):
                 shifts.append(_shift_evidence(group.values, np.sort(own)))
-            if len(own) >= self._fewest_for_level:
+            if self._has_level(own, group):
                 levels.append(_level_sigmas(own, group))
         if shifts:
             evidence = np.array(shifts)
@@ -174,7 +180,7 @@ class NumberModel:
         best, best_bits = None, -np.inf
         for label, own in self._own_groups(window):
             group = groups.get(label)
-            if group is None:
+            if group is None or not (self._has_level(own, group) if claim.name == "level" else self._has_shift(group)):
                 continue
             bits = _level_sigmas(own, group) if claim.name == "level" else _shift_evidence(group.values, np.sort(own))
             if bits > best_bits:
@@ -208,6 +214,13 @@ class NumberModel:
         self._windows = deque(window for window in windows if window.ids is not None)
         self._groups = None
         self._order.forget()
+
+    def _has_shift(self, group: _Group) -> bool:
+        return len(group.values) >= _FEWEST_BASELINE
+
+    def _has_level(self, own: Floats, group: _Group) -> bool:
+        least_own, least_baseline = self._fewest_for_level
+        return len(own) >= least_own and len(group.values) >= least_baseline
 
     def _number(self, window: NumberWindow) -> None:
         window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)

@@ -60,12 +60,14 @@ class Quiet:
         flagged: Of these, flagged.
         withheld: Of these, in an anomaly.
         alarms: (window since the stream began, bits, claim that led, sentence) of each alarm, all of them false.
+        in_bursts: Alarms while the stream was in one of its bursts: real events, but usual ones by definition.
     """
 
     windows: int = 0
     flagged: int = 0
     withheld: int = 0
     alarms: list[tuple[int, float, str, str]] = field(default_factory=list)
+    in_bursts: int = 0
 
     def add(self, other: Quiet) -> None:
         """Add another stream's windows."""
@@ -73,6 +75,7 @@ class Quiet:
         self.flagged += other.flagged
         self.withheld += other.withheld
         self.alarms += other.alarms
+        self.in_bursts += other.in_bursts
 
     @property
     def alarms_a_day(self) -> float:
@@ -183,6 +186,7 @@ def watch_quietly(watch: Watch, windows: int) -> Quiet:
         if score.is_alarm:
             sentence = explain(watch.detector, score, watch.kind, watch.kind, 80).sentence
             found.alarms.append((number, score.bits, leading_claim(score), sentence))
+            found.in_bursts += watch.stream.in_burst
         watch.detector.learn_one(score)
     return found
 
@@ -254,8 +258,9 @@ def main() -> None:
         for fault, result in power.items():
             powers[fault].add(result)
     print(
-        f"{arguments.kind}: {total.windows} windows, {total.alarms_a_day:.2f} false alarms per {DAY_WINDOWS} windows,"
-        f" {total.flagged / total.windows:.2%} flagged, {total.withheld / total.windows:.2%} in a false anomaly"
+        f"{arguments.kind}: {total.windows} windows, {total.alarms_a_day:.2f} false alarms per {DAY_WINDOWS} windows"
+        f" ({total.in_bursts} of {len(total.alarms)} in bursts), {total.flagged / total.windows:.2%} flagged,"
+        f" {total.withheld / total.windows:.2%} in a false anomaly"
     )
     for fault, result in powers.items():
         if result.trials:

@@ -38,6 +38,7 @@ class LogStream:
         self.rare = int(r.integers(50, 400))
         self.rare_share = r.uniform(0.0005, 0.01)
         self.burst_left, self.burst_on, self.burst_gain = 0, 0, 0.0
+        self.in_burst = False
         self.burst_every = r.uniform(150, 800)
         self.time = 0
         self.labels = [f"template {i} <*>" for i in range(self.templates)] + [f"rare {i}" for i in range(self.rare)]
@@ -55,7 +56,8 @@ class LogStream:
             self.burst_on, self.burst_gain = int(r.integers(self.templates)), min(r.pareto(2.0) + 0.3, 3.0)
         logits = self.logits + self.noise + self.season * np.sin(2 * np.pi * self.time / DAY_WINDOWS)
         slow = 1.0
-        if self.burst_left > 0:
+        self.in_burst = self.burst_left > 0
+        if self.in_burst:
             self.burst_left -= 1
             logits[self.burst_on] += self.burst_gain
             slow = 1.0 + 0.3 * self.burst_gain
@@ -110,6 +112,7 @@ class MetricStream:
         self.swing = r.uniform(1, 8, 3)
         self.state = np.zeros(3)
         self.burst_left = 0.0
+        self.in_burst = False
         self.time = 0
 
     def window(self, fault: str = "", size: float = 0.0) -> tuple[Columns, float]:
@@ -120,6 +123,7 @@ class MetricStream:
         if self.burst_left <= 0 and r.random() < 1 / 400:
             self.burst_left = r.uniform(1.5, 6)
         self.burst_left -= 1
+        self.in_burst = self.burst_left > 0
         for i in range(self.points):
             noise = r.standard_t(self.freedom, 3) * np.sqrt(1 - self.rho**2)
             if self.burst_left > 0:
@@ -146,8 +150,10 @@ class MetricStream:
 class TraceStream:
     """Spans of one service: operation, status, parent, duration given operation.
 
-    Faults: `errors` (share), `new_operation` (share), `latency` (factor, one operation).
+    Faults: `errors` (share), `new_operation` (share), `latency` (factor, one operation). It has no bursts.
     """
+
+    in_burst = False
 
     def __init__(self, seed: int, traces: int = 25) -> None:
         self.random = np.random.default_rng(seed)

@@ -95,6 +95,22 @@ def test_level_needs_eight_values_but_one_of_a_time_series() -> None:
     assert math.isfinite(found(taught(values, is_point_series=True), [0.0])[LEVEL])
 
 
+def test_level_needs_a_baseline_that_has_a_spread() -> None:
+    few = [1.0, 1.001] * 15
+    assert math.isnan(found(taught(few), [2.0] * 8)[LEVEL])
+    assert found(taught([*few, 1.0, 1.001]), [2.0] * 8)[LEVEL] > 5
+    assert math.isfinite(found(taught(few[:8], is_point_series=True), [2.0])[LEVEL])
+    assert math.isnan(found(taught(few[:7], is_point_series=True), [2.0])[LEVEL])
+
+
+def test_the_group_that_is_told_is_one_that_was_judged() -> None:
+    made = NumberModel("duration", number([], given="operation"))
+    base = np.r_[RANDOM.standard_normal(40), [5.0, 5.0]]
+    made.learn(made.prepare(number(base), category(["often"] * 40 + ["seldom"] * 2)))
+    own = made.prepare(number([0.5] * 8 + [900.0] * 8), category(["often"] * 8 + ["seldom"] * 8))
+    assert [made.change(own, claim, "spans").label for claim in made.claims[:2]] == ["often", "often"]
+
+
 def test_level_has_a_spread_where_most_values_are_equal() -> None:
     assert found(taught([100.0] * 50), [101.0] * 8)[LEVEL] == pytest.approx(1 / math.sqrt(1 / 8 + 0.1))
     mixed = [100.0] * 45 + [120.0] * 5
@@ -213,17 +229,17 @@ def test_each_record_saves_what_its_bin_is_fuller() -> None:
 
 def test_changes_are_told_in_words() -> None:
     made = NumberModel("duration", number([], given="operation", is_positive_scale=True, unit="ms"))
-    base = np.r_[np.full(30, 20.0) + np.arange(30) * 0.01, np.full(30, 300.0) + np.arange(30)]
+    base = np.r_[np.full(40, 20.0) + np.arange(40) * 0.01, np.full(40, 300.0) + np.arange(40)]
 
     def of(values: Sequence[float], symbols: list[str]) -> NumberWindow:
         return made.prepare(number(values, is_positive_scale=True), category(symbols))
 
-    made.learn(of(base, ["read"] * 30 + ["write"] * 30))
-    own = of(np.r_[base[:30:3][:9], [990.0] * 9], ["read"] * 9 + ["write"] * 9)
+    made.learn(of(base, ["read"] * 40 + ["write"] * 40))
+    own = of(np.r_[base[:40:4][:9], [990.0] * 9], ["read"] * 9 + ["write"] * 9)
     for claim in made.claims[:2]:
         change = made.change(own, claim, "spans")
         assert change.label == "write"
-        assert change.text == "median duration of {label} is 990 ms, expected 315 ms (9 spans)"
+        assert change.text == "median duration of {label} is 990 ms, expected 320 ms (9 spans)"
     assert made.change(of([1.0], ["other"]), made.claims[0], "spans").text == "duration changed"
 
 

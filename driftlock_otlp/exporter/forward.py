@@ -19,7 +19,7 @@ from enum import Enum
 
 import structlog
 
-from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.errors import DecodeError, RetryableError
 from driftlock_otlp.exporter.sinks import Sink, Work
 from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.model import ItemRange, LogEntry, Signal
@@ -195,7 +195,14 @@ class ForwardRoute:
         signal = entry.entry.signal
         if signal is None:
             return
-        payload, item_count = self._part(signal, entry, ranges)
+        try:
+            payload, item_count = self._part(signal, entry, ranges)
+        except DecodeError as error:
+            # The receiver decodes before it appends: only damage can bring this here.
+            _logger.error("request_undecodable", route=self.name, position=entry.position, error=str(error))
+            if self._selection is not Selection.ANOMALOUS:
+                counts[signal.plural, "dropped", "undecodable"] += entry.entry.item_count
+            return
         if not item_count:
             return
         outcome = await self._sink.take(entry, signal, payload, item_count, ranges)

@@ -97,6 +97,7 @@ class WorkerPool:
         self._has_news = asyncio.Event()
         self._stopping = asyncio.Event()
         self._written_s = 0.0
+        self._seen_end, self._seen_s = 0, 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -225,23 +226,31 @@ class WorkerPool:
 
     async def _feed(self) -> None:
         """Tell workers how far the log is durable; let time pass for them when nothing comes."""
-        seen_end, seen_s = 0, time.monotonic()
+        self._seen_s = time.monotonic()
         while True:
-            end, now_s = self._log.end().position, time.monotonic()
-            if end != seen_end:
-                seen_end, seen_s = end, now_s
-            elif now_s - seen_s >= self._tick_s and self.watermark < end:
-                seen_s = now_s
-                with contextlib.suppress(RetryableError):
-                    await self._log.append(NewEntry(None, b"", 0, self._clock()))
-            for worker in self._workers:
-                if worker.is_ready and worker.told_end != end:
-                    worker.told_end = end
-                    self._send(worker, messages.Advance(end))
-                oldest = worker.oldest_open_unix_nano
-                lag_s = (self._clock() - oldest) / 1e9 if oldest and worker.watermark < end else 0.0
-                self._metrics.detection_lag_seconds.labels(str(worker.index)).set(max(lag_s, 0.0))
+            try:
+                await self._feed_once()
+            except Exception:
+                self._metrics.errors.labels("worker").inc()
+                _logger.exception("workers_not_fed")
+                await asyncio.sleep(1.0)
             await asyncio.sleep(_POLL_S)
+
+    async def _feed_once(self) -> None:
+        end, now_s = self._log.end().position, time.monotonic()
+        if end != self._seen_end:
+            self._seen_end, self._seen_s = end, now_s
+        elif now_s - self._seen_s >= self._tick_s and self.watermark < end:
+            self._seen_s = now_s
+            with contextlib.suppress(RetryableError):
+                await self._log.append(NewEntry(None, b"", 0, self._clock()))
+        for worker in self._workers:
+            if worker.is_ready and worker.told_end != end:
+                worker.told_end = end
+                self._send(worker, messages.Advance(end))
+            oldest = worker.oldest_open_unix_nano
+            lag_s = (self._clock() - oldest) / 1e9 if oldest and worker.watermark < end else 0.0
+            self._metrics.detection_lag_seconds.labels(str(worker.index)).set(max(lag_s, 0.0))
 
     def _send(self, worker: _Worker, message: messages.ToWorker) -> None:
         process = worker.process

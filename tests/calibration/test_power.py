@@ -3,9 +3,9 @@
 Twelve trials of each fault. Measured when written, share alarmed by the 1st / 2nd / 4th window:
 
     logs     new_template 25 %   1.00 / 1.00 / 1.00     error_burst 25 %  1.00 / 1.00 / 1.00
-             rate x 3             .92 / 1.00 / 1.00     latency x 4        .67 /  .92 / 1.00
+             rate x 3             .92 / 1.00 / 1.00     latency x 4        .83 /  .92 / 1.00
     metrics  level + 8 sigma      .25 /  .75 /  .75
-    traces   new_operation 25 %  1.00 / 1.00 / 1.00     errors 25 %        .58 / 1.00 / 1.00
+    traces   new_operation 25 %  1.00 / 1.00 / 1.00     errors 25 %        .67 /  .92 / 1.00
              latency x 4          .50 /  .75 / 1.00
 """
 

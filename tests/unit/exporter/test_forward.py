@@ -158,6 +158,24 @@ async def test_clean_and_anomalous_routes_divide_every_request_between_them(scen
     assert scene.outcomes() == {"otlp_grpc:forwarded": 4, "otlp_grpc/suspects:diverted": 3}
 
 
+async def test_a_damaged_request_is_dropped_once_and_the_routes_go_on(scene: Scene, metrics: Metrics) -> None:
+    clean, suspects = FakeExporter("otlp_grpc"), FakeExporter("otlp_grpc/suspects")
+    scene.positions.append(await scene.log.append(NewEntry(Signal.LOGS, b"\xff\xff damaged", 3, scene.clock.now)))
+    await scene.append("a", "b")
+    await scene.judge(0, (0, 1))
+    await scene.judge(1, (1, 1))
+    await scene.start(Selection.CLEAN, sink_of(clean, metrics))
+    await scene.start(Selection.ANOMALOUS, sink_of(suspects, metrics))
+    await scene.finish()
+    assert bodies(clean) == ["a"]
+    assert bodies(suspects) == ["b"]
+    assert scene.outcomes() == {
+        "otlp_grpc:dropped:undecodable": 3,
+        "otlp_grpc:forwarded": 1,
+        "otlp_grpc/suspects:diverted": 1,
+    }
+
+
 async def test_overlapping_ranges_count_each_item_once(scene: Scene, metrics: Metrics) -> None:
     clean, suspects = FakeExporter("otlp_grpc"), FakeExporter("otlp_grpc/suspects")
     await scene.append("a", "b", "c", "d")

@@ -60,6 +60,8 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
             change = _change(detector, score, claim, noun)
         if any(item.column == column for item in evidence):
             continue  # a column's points and its windows are told as one
+        if evidence and change.observed and change.observed == change.expected:
+            continue  # rounded for people there is no difference to tell
         text = change.text.replace("{label}", _quoted(change.label, quote_max_bytes))
         bits = float(score.column_bits[index])
         evidence.append(Evidence(column, claim.kind, bits, text, change.observed, change.expected))

@@ -296,8 +296,8 @@ class WindowsConfig(Section):
 
     logs: WindowConfig = Field(default=WindowConfig(size=1000, max_age=10.0), description="Log records, per service.")
     metrics: WindowConfig = Field(
-        default=WindowConfig(size=60, max_age=30.0, baseline_records=120),
-        description="Data points, per service and metric.",
+        default=WindowConfig(size=60, max_age=30.0, significance=0.005),
+        description="Data points, per service and metric. Their noise has heavier tails, so they start stricter.",
     )
     traces: WindowConfig = Field(default=WindowConfig(size=1000, max_age=10.0), description="Spans, per service.")
     gen_ai: WindowConfig = Field(

@@ -75,6 +75,20 @@ class Verdicts:
     records: list[RecordScores] = field(default_factory=list)
 
 
+def detector_settings(config: Config, kind: str) -> DetectorSettings:
+    """Return what of the configuration changes the scores of streams of one kind."""
+    window = config.window(kind)
+    return DetectorSettings(
+        significance=config.significance(kind),
+        warm_up_windows=config.detection.warm_up_windows,
+        calibration_windows=config.detection.calibration_windows,
+        baseline_windows=window.baseline_windows,
+        baseline_records=window.baseline_records,
+        recovery_windows=config.detection.recovery_windows,
+        adopt_after_windows=config.detection.adopt_after_windows,
+    )
+
+
 class _Stream:
     """Everything remembered about one stream."""
 
@@ -110,18 +124,7 @@ class StreamScoring:
         self._streams: dict[StreamKey, _Stream] = {}
         self._is_mine: dict[StreamKey, bool] = {}
         self._changed: set[StreamKey] = set()
-        self._settings = {
-            kind: DetectorSettings(
-                significance=config.significance(kind),
-                warm_up_windows=config.detection.warm_up_windows,
-                calibration_windows=config.detection.calibration_windows,
-                baseline_windows=config.window(kind).baseline_windows,
-                baseline_records=config.window(kind).baseline_records,
-                recovery_windows=config.detection.recovery_windows,
-                adopt_after_windows=config.detection.adopt_after_windows,
-            )
-            for kind in type(config.windows).model_fields
-        }
+        self._settings = {kind: detector_settings(config, kind) for kind in type(config.windows).model_fields}
         self._fingerprints = {
             kind: _with_windows(fingerprint(settings, compressor), config.window(kind).model_dump_json())
             for kind, settings in self._settings.items()

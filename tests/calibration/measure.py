@@ -13,9 +13,11 @@ import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from driftlock_otlp.config import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore
 from driftlock_otlp.detection.explain import explain
+from driftlock_otlp.windowing.scoring import detector_settings
 from tests.calibration.synthetic import DAY_WINDOWS, WINDOW_S, LogStream, MetricStream, TraceStream
 
 Stream = LogStream | MetricStream | TraceStream
@@ -138,7 +140,7 @@ class Watch:
     ) -> None:
         self.kind = kind
         self.stream: Stream = STREAMS[kind](seed)
-        self.settings = settings or DetectorSettings()
+        self.settings = settings or detector_settings(Config(), kind)
         self.compressor = compressor or new_compressor("auto")
         self.detector = StreamDetector(self.settings, self.compressor)
         self.clock_unix_nano = 0

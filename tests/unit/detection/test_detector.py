@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.detection.columns import Columns
+from driftlock_otlp.detection.detector import _IMMEDIATE_BITS as IMMEDIATE_BITS
+from driftlock_otlp.detection.detector import _REPEATED_BITS as REPEATED_BITS
 from driftlock_otlp.detection.detector import (
     LAG_WINDOWS,
     DetectorSettings,
@@ -51,6 +53,11 @@ def warmed() -> Callable[[str], Watch]:
 def logs(warmed: Callable[[str], Watch]) -> Watch:
     """A warm stream of logs."""
     return warmed("logs")
+
+
+def bar(beyond_bits: float) -> float:
+    """A bar at the default significance, with the governor at rest."""
+    return -math.log2(0.01) + beyond_bits
 
 
 def state_of(watch: Watch) -> bytes:
@@ -252,7 +259,8 @@ def test_an_episode_has_one_alarm(logs: Watch) -> None:
 def test_a_window_below_the_bar_alarms_if_one_of_the_three_before_was_as_odd(logs: Watch) -> None:
     detector = logs.detector
     size, score = 0.02, logs.score()
-    while not 9.3 <= score.bits <= 10.7:
+    repeated, immediate = bar(REPEATED_BITS), bar(IMMEDIATE_BITS)
+    while not repeated + 0.3 <= score.bits <= immediate - 0.3:
         score = logs.score("new_template", size)
         size = size * 1.05 if size < 0.3 else 0.02
     assert not score.is_fired
@@ -261,8 +269,8 @@ def test_a_window_below_the_bar_alarms_if_one_of_the_three_before_was_as_odd(log
         state["recent_bits"] = ([score.bits] + [0.0] * silent)[-3:]
         again = StreamDetector(logs.settings, logs.compressor)
         again.restore(decode_state(encode_state(state)))
-        repeated = again.score_one(score.columns, score.closed_unix_nano, 10.0)
-        assert repeated.is_fired == fires
+        fired = again.score_one(score.columns, score.closed_unix_nano, 10.0).is_fired
+        assert fired == fires
 
 
 def test_an_anomaly_is_over_after_its_calm_windows(logs: Watch) -> None:
@@ -330,7 +338,7 @@ def test_what_keeps_coming_back_becomes_usual_and_another_fault_does_not(logs: W
 
 def test_the_governor_holds_back_an_alarm_just_above_the_bar(logs: Watch) -> None:
     size, score = 0.02, logs.score()
-    while not 11.1 <= score.bits <= 11.9:
+    while not bar(IMMEDIATE_BITS) + 0.1 <= score.bits <= bar(IMMEDIATE_BITS) + 0.9:
         score = logs.score("new_template", size)
         size = size * 1.05 if size < 0.3 else 0.02
     state = logs.detector.state()

@@ -1,7 +1,7 @@
 """Clean streams are left alone: bounds on flags and alarms, written down, that may not worsen.
 
-Measured when written, over the 1,200 windows of the three seeds: flagged 1.4 % of logs, 0.6 %
-of metrics, 1.6 % of traces; false alarms 0, 1 and 0. Figures over whole days are in
+Measured when written, over the 1,200 windows of the three seeds: flagged 1.4 % of logs, 0.3 %
+of metrics, 1.6 % of traces; no false alarm. Figures over whole days are in
 docs/detection.md.
 """
 
@@ -34,6 +34,6 @@ def test_a_clean_stream_is_alarmed_seldom(kind: str, measurements: Measurements)
 
 
 def test_all_clean_streams_together_have_few_false_alarms(measurements: Measurements) -> None:
-    # One a day would be 0.4 in these 3,600 windows; they are young ones, and 1 was measured.
+    # One a day would be 0.4 in these 3,600 windows; none was measured.
     found = [alarm for kind in KINDS for alarm in measurements.of(kind).quiet.alarms]
-    assert len(found) <= 3, found
+    assert len(found) <= 2, found

@@ -66,7 +66,7 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
         bits = float(score.column_bits[index])
         evidence.append(Evidence(column, claim.kind, bits, text, change.observed, change.expected))
         if column == "template" and change.label and not template and quote_max_bytes:
-            template = change.label
+            template = _cut(change.label, quote_max_bytes)
     head = evidence[0]
     others = [item.column for item in evidence[1:]]
     also = f"; also {', '.join(dict.fromkeys(others))}" if others else ""
@@ -158,7 +158,9 @@ def _rows(saved: Floats) -> list[int]:
 def _quoted(label: str, most_bytes: int) -> str:
     if most_bytes == 0:
         return f"#{hashlib.blake2b(label.encode(), digest_size=4).hexdigest()}"
+    return f"“{_cut(label, most_bytes)}”"
+
+
+def _cut(label: str, most_bytes: int) -> str:
     data = label.encode()
-    if len(data) > most_bytes:
-        label = data[:most_bytes].decode(errors="ignore") + "…"
-    return f"“{label}”"
+    return label if len(data) <= most_bytes else data[:most_bytes].decode(errors="ignore") + "…"

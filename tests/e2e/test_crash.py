@@ -157,7 +157,12 @@ async def test_a_crash_changes_neither_the_anomaly_nor_what_is_withheld(
         anomalies: list[Any] = connection.execute("SELECT id FROM anomalies").fetchall()
         (withheld,) = connection.execute("SELECT coalesce(sum(item_count), 0) FROM quarantine").fetchone()
     assert len(anomalies) == 1
-    events = [record for record in sink.records() if record.event_name == "driftlock.anomaly.detected"]
+
+    def received_events() -> list[Any]:
+        return [record for record in sink.records() if record.event_name == "driftlock.anomaly.detected"]
+
+    await sidecar.wait_until(lambda: bool(received_events()), "no event has arrived")
+    events = received_events()
     assert len({event.time_unix_nano for event in events}) == 1
     forwarded = {record.time_unix_nano for record in sink.records() if not record.event_name}
     timeouts = [record for record in sink.records() if "payment gateway" in record.body.string_value]

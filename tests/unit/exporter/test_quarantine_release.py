@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from driftlock_otlp.errors import DownstreamRejectedError, DownstreamUnavailableError
 from driftlock_otlp.exporter.quarantine import QuarantineRelease
 from driftlock_otlp.interfaces import ExportResult
@@ -48,9 +51,12 @@ async def test_released_rows_reach_every_downstream_in_order_and_leave_the_quara
     for exporter in exporters:
         assert exporter.taken == [(Signal.TRACES, payload) for payload in (b"one", b"two", b"three")]
     await eventually(lambda: metrics.registry.get_sample_value("driftlock_quarantine_items") == 0)
+    deadline_s = time.monotonic() + 10.0
+    while await state.read(lambda connection: quarantine.released(connection, 10)):
+        assert time.monotonic() < deadline_s, "what was sent stays in the quarantine"
+        await asyncio.sleep(0.01)
     await component.stop(5.0)
     assert all(exporter.is_closed for exporter in exporters)
-    assert await state.read(lambda connection: quarantine.released(connection, 10)) == []
 
 
 async def test_what_the_downstream_does_not_take_is_counted_as_dropped(state: StateDatabase, metrics: Metrics) -> None:

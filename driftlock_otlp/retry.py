@@ -14,7 +14,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import Random
 
-from driftlock_otlp.config import RetryConfig
+from driftlock_otlp.config.exporters import RetryConfig
 
 LONGEST_RETRY_AFTER_S = 3600.0
 """A longer wish is cut to this: a destination whose clock is wrong must not park the data for years."""

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from driftlock_otlp.api.app import ApiServer, build_app
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.exporter.anomaly_events import EventSender

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from driftlock_otlp.config import ApiConfig
+from driftlock_otlp.config.operation import ApiConfig
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.lifecycle import Readiness
 

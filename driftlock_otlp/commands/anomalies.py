@@ -24,7 +24,7 @@ from driftlock_otlp.commands.terminal import (
     state_text,
     time_text,
 )
-from driftlock_otlp.config import parse_duration_s
+from driftlock_otlp.config.values import parse_duration_s
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import Anomaly, AnomalyState, StreamKind
 from driftlock_otlp.storage import anomalies

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftlock_otlp import config_file
-from driftlock_otlp.config import Config
+from driftlock_otlp.config import file as config_file
+from driftlock_otlp.config.root import Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
-from driftlock_otlp.config_file import dump_yaml
+from driftlock_otlp.config.file import dump_yaml
 
 _VALIDATE = """\
 Check a configuration file and say everything that is wrong with it.

@@ -16,7 +16,7 @@ from driftlock_otlp.commands.terminal import (
     state_text,
     time_text,
 )
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.detector import LAG_WINDOWS
 from driftlock_otlp.replay.run import Replay
 from driftlock_otlp.replay.summary import Found, StreamSummary

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from driftlock_otlp.config import RetryConfig
+from driftlock_otlp.config.exporters import RetryConfig
 from driftlock_otlp.errors import DownstreamRejectedError, RetryableError
 from driftlock_otlp.interfaces import Exporter
 from driftlock_otlp.model import Signal

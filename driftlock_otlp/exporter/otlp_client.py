@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.config import ExporterConfig, exporter_type
+from driftlock_otlp.config.exporters import ExporterConfig, exporter_type
 from driftlock_otlp.exporter.otlp_grpc_client import OtlpGrpcExporter
 from driftlock_otlp.exporter.otlp_http_client import OtlpHttpExporter
 from driftlock_otlp.interfaces import Exporter

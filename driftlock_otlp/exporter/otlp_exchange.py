@@ -12,7 +12,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from driftlock_otlp.config import DEFAULT_REQUEST_LIMIT_BYTES, ExporterConfig
+from driftlock_otlp.config.exporters import ExporterConfig
+from driftlock_otlp.config.values import DEFAULT_REQUEST_LIMIT_BYTES
 from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from driftlock_otlp.config import ExporterConfig
+from driftlock_otlp.config.exporters import ExporterConfig
 from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
 from driftlock_otlp.exporter.otlp_exchange import (
     HEADER_VALUE,

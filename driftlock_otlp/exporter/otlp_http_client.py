@@ -22,7 +22,7 @@ from isal import igzip
 from multidict import CIMultiDict
 from yarl import URL
 
-from driftlock_otlp.config import ExporterConfig
+from driftlock_otlp.config.exporters import ExporterConfig
 from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
 from driftlock_otlp.exporter.otlp_exchange import (
     HEADER_VALUE,

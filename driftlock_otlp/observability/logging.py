@@ -10,7 +10,7 @@ from typing import TextIO, cast
 
 import structlog
 
-from driftlock_otlp.config import ServiceConfig
+from driftlock_otlp.config.operation import ServiceConfig
 
 
 class _Unfailing(io.TextIOBase):

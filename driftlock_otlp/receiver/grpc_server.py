@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from driftlock_otlp.config import GrpcReceiverConfig
+from driftlock_otlp.config.receivers import GrpcReceiverConfig
 from driftlock_otlp.errors import ConfigError, DriftlockError, PayloadTooLargeError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics

@@ -15,7 +15,8 @@ import structlog
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from driftlock_otlp.config import Endpoint, HttpReceiverConfig
+from driftlock_otlp.config.receivers import HttpReceiverConfig
+from driftlock_otlp.config.values import Endpoint
 from driftlock_otlp.errors import ConfigError, DriftlockError, RetryableError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics

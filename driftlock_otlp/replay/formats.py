@@ -8,7 +8,7 @@ from enum import Enum
 
 import msgspec
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.replay import otlp_files, tables

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import Anomaly, StreamKey

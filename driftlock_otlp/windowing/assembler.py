@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from driftlock_otlp.config import WindowsConfig
+from driftlock_otlp.config.detection import WindowsConfig
 from driftlock_otlp.model import StreamKey
 from driftlock_otlp.windowing.batch import StreamBatch
 

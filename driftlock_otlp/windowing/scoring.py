@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore, fingerprint, to_score
 from driftlock_otlp.detection.explain import explain, severity

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.model import Anomaly, NewEntry

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import structlog
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import LogEntry

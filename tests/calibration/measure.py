@@ -13,7 +13,7 @@ import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore
 from driftlock_otlp.detection.explain import explain

@@ -30,7 +30,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import Me
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
-from driftlock_otlp.config import Config, Endpoint, GrpcReceiverConfig, HttpReceiverConfig
+from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
+from driftlock_otlp.config.root import Config
+from driftlock_otlp.config.values import Endpoint
 from driftlock_otlp.errors import ConfigError, OverloadedError, StorageUnavailableError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics

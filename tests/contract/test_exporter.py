@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from driftlock_otlp.config import ExporterConfig, TlsConfig
+from driftlock_otlp.config.exporters import ExporterConfig, TlsConfig
 from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
 from driftlock_otlp.exporter.otlp_client import build_exporter
 from driftlock_otlp.exporter.otlp_exchange import REQUEST_LIMIT_BYTES, RESPONSE_LIMIT_BYTES

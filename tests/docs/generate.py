@@ -15,7 +15,9 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from driftlock_otlp import config
+from driftlock_otlp.config.detection import WindowConfig, WindowsConfig
+from driftlock_otlp.config.root import Config
+from driftlock_otlp.config.values import Section, parse_bytes, parse_duration, parse_endpoint, section_in
 from driftlock_otlp.observability.metrics import Metrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -23,14 +25,14 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _NAMES: dict[Any, str] = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 _WRITTEN_AS = {
-    config._duration: "duration",
-    config.parse_bytes: "size",
-    config._parse_endpoint: "host:port",
+    parse_duration: "duration",
+    parse_bytes: "size",
+    parse_endpoint: "address",
 }
 _PLACEHOLDERS = {"exporters": "exporters.<name>"}
 
 _CONFIGURATION_INTRODUCTION = """\
-<!-- Written by `make docs` from driftlock_otlp/config.py: change the text there. -->
+<!-- Written by `make docs` from driftlock_otlp/config/: change the text there. -->
 
 # Configuration
 
@@ -45,7 +47,7 @@ A key that is not listed here is refused at start-up, with a suggestion. Three e
 | --- | --- |
 | duration | A number with its unit (`ns`, `us`, `ms`, `s`, `m`, `h`), as `200ms`, `10s` or `1m30s`; `0` needs none. |
 | size | Bytes, or a whole number of `KiB`, `MiB`, `GiB` or `TiB`, as `64MiB`. |
-| host:port | An address to listen on, as `127.0.0.1:4317` or `[::1]:4317`. Port 0 takes a free one. |
+| address | Where to listen, as `127.0.0.1:4317`, `[::1]:4317` or `unix:/run/otlp.sock`. Port 0 takes a free one. |
 | names | A list of keys of `exporters`, as `[otlp_grpc, otlp_http/backup]`. |
 | path | A file or directory, seen from the working directory. |
 
@@ -80,7 +82,7 @@ are never a label.
 
 def configuration_page() -> str:
     """Return `docs/configuration.md`."""
-    return "\n".join([_CONFIGURATION_INTRODUCTION, *_section_lines(config.Config, "")]).rstrip() + "\n"
+    return "\n".join([_CONFIGURATION_INTRODUCTION, *_section_lines(Config, "")]).rstrip() + "\n"
 
 
 def metrics_page() -> str:
@@ -97,7 +99,7 @@ def metrics_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "metrics.md": metrics_page}
 
 
-def _section_lines(section: type[config.Section], prefix: str) -> Iterator[str]:
+def _section_lines(section: type[Section], prefix: str) -> Iterator[str]:
     """Describe a section's own settings in a table, then the sections within it."""
     rows = [(name, field) for name, field in section.model_fields.items() if _inner(field) is None]
     if rows:
@@ -106,16 +108,20 @@ def _section_lines(section: type[config.Section], prefix: str) -> Iterator[str]:
         yield f"## `{prefix}`\n"
         if about:
             yield about
-        if section is config.WindowConfig:
+        if section is WindowConfig:
             yield "The kinds:\n"
-            yield from (f"- `{kind}`: {field.description}" for kind, field in config.WindowsConfig.model_fields.items())
+            yield from (f"- `{kind}`: {field.description}" for kind, field in WindowsConfig.model_fields.items())
             yield ""
         yield "| Setting | Type | Default | Meaning |\n| --- | --- | --- | --- |"
         for name, field in rows:
             default = _default(field, _defaults_of(section, name))
             yield f"| `{prefix}.{name}` | {_type(field)} | {default} | {_escape(field.description or '')} |"
         yield ""
-    seen: set[type[config.Section]] = set()
+    if section.refused:
+        yield "Keys of the Collector that are refused, and why:\n"
+        yield from (f"- `{f'{prefix}.{key}'.removeprefix('.')}`: {reason}." for key, reason in section.refused.items())
+        yield ""
+    seen: set[type[Section]] = set()
     for name, field in section.model_fields.items():
         inner = _inner(field)
         if inner is not None and inner not in seen:
@@ -123,20 +129,20 @@ def _section_lines(section: type[config.Section], prefix: str) -> Iterator[str]:
             yield from _section_lines(inner, _inner_prefix(section, name, prefix))
 
 
-def _inner(field: FieldInfo) -> type[config.Section] | None:
-    return config.section_in(field.annotation)
+def _inner(field: FieldInfo) -> type[Section] | None:
+    return section_in(field.annotation)
 
 
-def _inner_prefix(section: type[config.Section], name: str, prefix: str) -> str:
-    if section is config.WindowsConfig:
+def _inner_prefix(section: type[Section], name: str, prefix: str) -> str:
+    if section is WindowsConfig:
         return f"{prefix}.<kind>"
     return f"{prefix}.{name}".removeprefix(".") if prefix else _PLACEHOLDERS.get(name, name)
 
 
-def _defaults_of(section: type[config.Section], name: str) -> dict[str, Any]:
+def _defaults_of(section: type[Section], name: str) -> dict[str, Any]:
     """Return the default of a setting, by kind of stream where the kinds may differ."""
-    if section is config.WindowConfig:
-        windows = config.WindowsConfig().model_dump(mode="json")
+    if section is WindowConfig:
+        windows = WindowsConfig().model_dump(mode="json")
         return {kind: settings[name] for kind, settings in windows.items()}
     field = section.model_fields[name]
     if field.default is PydanticUndefined:
@@ -172,7 +178,9 @@ def _size(count: int) -> str:
 
 
 def _written_as(field: FieldInfo) -> str | None:
-    for item in field.metadata:
+    # The parts of `Size | None` keep their own metadata.
+    inner = [item for kind in get_args(field.annotation) for item in getattr(kind, "__metadata__", ())]
+    for item in [*field.metadata, *inner]:
         if isinstance(item, BeforeValidator) and item.func in _WRITTEN_AS:
             return _WRITTEN_AS[item.func]
     return None

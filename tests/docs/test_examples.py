@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from driftlock_otlp.config import Config
-from driftlock_otlp.config_file import load
+from driftlock_otlp.config.file import load
+from driftlock_otlp.config.root import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "config").glob("*.yaml"))

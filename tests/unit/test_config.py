@@ -15,20 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from driftlock_otlp.config import (
-    Config,
-    Endpoint,
-    ExporterConfig,
-    ForwardConfig,
-    QueueConfig,
-    WindowConfig,
-    WindowsConfig,
-    exporter_type,
-    format_duration,
-    parse_bytes,
-    parse_duration_s,
-)
-from driftlock_otlp.config_file import dump_yaml, load
+from driftlock_otlp.config.detection import WindowConfig, WindowsConfig
+from driftlock_otlp.config.exporters import ExporterConfig, ForwardConfig, exporter_type
+from driftlock_otlp.config.file import dump_yaml, load
+from driftlock_otlp.config.operation import QueueConfig
+from driftlock_otlp.config.root import Config
+from driftlock_otlp.config.values import Endpoint, format_duration, parse_bytes, parse_duration_s
 from driftlock_otlp.errors import ConfigError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "config"

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from driftlock_otlp.config import RetryConfig
+from driftlock_otlp.config.exporters import RetryConfig
 from driftlock_otlp.retry import LONGEST_RETRY_AFTER_S, Backoff, bounded_retry_after_s, parse_retry_after_s
 
 NOON = 1_794_916_800.0  # Tue, 17 Nov 2026 12:00:00 GMT

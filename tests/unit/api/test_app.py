@@ -11,7 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftlock_otlp.api.app import ApiServer, build_app
-from driftlock_otlp.config import ApiConfig, Endpoint
+from driftlock_otlp.config.operation import ApiConfig
+from driftlock_otlp.config.values import Endpoint
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.lifecycle import Readiness
 from driftlock_otlp.observability.metrics import Metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from driftlock_otlp.config import RetryConfig
+from driftlock_otlp.config.exporters import RetryConfig
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[3]
 SETUP = """
 import logging, os, sys
 import structlog
-from driftlock_otlp.config import ServiceConfig
+from driftlock_otlp.config.operation import ServiceConfig
 from driftlock_otlp.observability.logging import configure_logging
 configure_logging(ServiceConfig(log_level={level!r}, log_format={format!r}))
 log = structlog.get_logger("test")

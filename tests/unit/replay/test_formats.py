@@ -13,7 +13,7 @@ import zstandard
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import ConfigError, InputError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.otlp.decode import decode

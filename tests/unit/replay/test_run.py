@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from driftlock_otlp.config_file import load
+from driftlock_otlp.config.file import load
 from driftlock_otlp.detection.compressor import ZstdCompressor
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import Anomaly

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from driftlock_otlp.config import WindowConfig, WindowsConfig
+from driftlock_otlp.config.detection import WindowConfig, WindowsConfig
 from driftlock_otlp.model import StreamKey
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.batch import StreamBatch

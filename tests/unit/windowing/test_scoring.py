@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from driftlock_otlp.config import Config
-from driftlock_otlp.config_file import load
+from driftlock_otlp.config.file import load
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import CompressorError, DecodeError
 from driftlock_otlp.model import Signal

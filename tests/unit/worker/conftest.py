@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from driftlock_otlp.config import Config
-from driftlock_otlp.config_file import load
+from driftlock_otlp.config.file import load
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.state import StateDatabase

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.model import Anomaly, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import anomalies, verdicts

@@ -6,7 +6,7 @@ import io
 from contextlib import closing
 from pathlib import Path
 
-from driftlock_otlp.config import Config
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.model import NewEntry, Signal
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.worker import messages, process

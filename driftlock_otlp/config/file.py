@@ -15,7 +15,8 @@ from urllib.parse import unquote
 import yaml
 from pydantic import ValidationError
 
-from driftlock_otlp.config import Config, Section, did_you_mean, section_in
+from driftlock_otlp.config.root import Config
+from driftlock_otlp.config.values import Section, did_you_mean, section_in
 from driftlock_otlp.errors import ConfigError
 
 _ENV = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}|\$(?=[A-Za-z_{])")
@@ -161,8 +162,11 @@ def _explain(error: ValidationError) -> list[str]:
     for item in error.errors(include_url=False):
         location = tuple(part for part in item["loc"] if not (isinstance(part, str) and part.startswith("function-")))
         key = ".".join(str(part) for part in location)
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(location[:-1])
+        section = _section_at(location[:-1])
+        if item["type"] == "extra_forbidden" and section is not None and location[-1] in section.refused:
+            lines.append(f"{key}: not supported: {section.refused[str(location[-1])]}")
+        elif item["type"] == "extra_forbidden":
+            known = list(section.model_fields) if section is not None else []
             hint = did_you_mean(str(location[-1]), known) or "."
             lines.append(f"{key}: unknown key{hint} Known here: {', '.join(known)}")
         elif item["type"] == "missing":
@@ -175,13 +179,13 @@ def _explain(error: ValidationError) -> list[str]:
     return lines
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the section at this place of the tree knows."""
+def _section_at(location: tuple[int | str, ...]) -> type[Section] | None:
+    """Return the section at this place of the tree; None if there is none."""
     model: Any = Config
     for part in location:
         field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, Section) else None
         annotation = field.annotation if field is not None else model
         model = section_in(annotation)
         if model is None:
-            return []
-    return list(model.model_fields)
+            return None
+    return model if isinstance(model, type) and issubclass(model, Section) else None

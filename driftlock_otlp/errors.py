@@ -40,6 +40,10 @@ class DownstreamRejectedError(PermanentError):
     """A downstream endpoint refused the data for good."""
 
 
+class DownstreamTooLargeError(DownstreamRejectedError):
+    """A request is larger than a downstream endpoint takes; smaller parts of it may pass."""
+
+
 class RetryableError(DriftlockError):
     """A passing failure.
 
@@ -55,6 +59,20 @@ class RetryableError(DriftlockError):
 
 class OverloadedError(RetryableError):
     """A bounded queue is full: refuse now, try later."""
+
+
+class RateLimitedError(RetryableError):
+    """A tenant has used up what it may send (HTTP 429, gRPC RESOURCE_EXHAUSTED with RetryInfo).
+
+    Args:
+        message: What is used up.
+        retry_after_s: Seconds until it may send again.
+        headers: What is left of its budget, as header names in lower case and values.
+    """
+
+    def __init__(self, message: str, retry_after_s: float, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message, retry_after_s)
+        self.headers = headers
 
 
 class StorageUnavailableError(RetryableError):

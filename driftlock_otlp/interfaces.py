@@ -90,6 +90,7 @@ class Exporter(Protocol):
 
         Raises:
             DownstreamUnavailableError: Try again, after `retry_after_s` if it is set.
+            DownstreamTooLargeError: Refused for good as a whole; parts of it may pass.
             DownstreamRejectedError: Refused for good.
         """
         ...

@@ -13,16 +13,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from driftlock_otlp.config.exporters import ExporterConfig
-from driftlock_otlp.config.values import DEFAULT_REQUEST_LIMIT_BYTES
-from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.errors import ConfigError, DownstreamTooLargeError, DownstreamUnavailableError
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal
-
-REQUEST_LIMIT_BYTES = DEFAULT_REQUEST_LIMIT_BYTES
-"""Largest request sent, before compression (OTLP exporter specification 1.60)."""
-
-RESPONSE_LIMIT_BYTES = 4 << 20
-"""Largest response read (OTLP specification 1.11)."""
 
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 """What a header's value may be, in HTTP and gRPC."""
@@ -35,15 +28,20 @@ _RESPONSES: dict[Signal, Any] = {
 }
 
 
-def check_size(name: str, payload: bytes) -> None:
-    """Refuse a request that OTLP does not allow to be sent.
+def check_size(name: str, n_bytes: int, max_bytes: int) -> None:
+    """Refuse a request that may not be sent.
+
+    Args:
+        name: The exporter's.
+        n_bytes: Size of the request as it is encoded, before compression.
+        max_bytes: `max_request_size`.
 
     Raises:
-        DownstreamRejectedError: It has more than `REQUEST_LIMIT_BYTES`.
+        DownstreamTooLargeError: It has more than `max_bytes`.
     """
-    if len(payload) > REQUEST_LIMIT_BYTES:
-        raise DownstreamRejectedError(
-            f"{name}: the request has {len(payload)} bytes, more than the {REQUEST_LIMIT_BYTES} that OTLP allows"
+    if n_bytes > max_bytes:
+        raise DownstreamTooLargeError(
+            f"{name}: the request has {n_bytes} bytes, more than max_request_size allows ({max_bytes})"
         )
 
 

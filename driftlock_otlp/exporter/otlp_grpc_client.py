@@ -19,10 +19,14 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from driftlock_otlp.config.exporters import ExporterConfig
-from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.errors import (
+    ConfigError,
+    DownstreamRejectedError,
+    DownstreamTooLargeError,
+    DownstreamUnavailableError,
+)
 from driftlock_otlp.exporter.otlp_exchange import (
     HEADER_VALUE,
-    RESPONSE_LIMIT_BYTES,
     check_client_certificate,
     check_size,
     closed_error,
@@ -45,6 +49,7 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+_ANSWER_TOO_LARGE = "CLIENT: Received message larger than max"
 _HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
 
 
@@ -65,6 +70,8 @@ class OtlpGrpcExporter:
         self._credentials = _credentials(name, config) if is_secure else None
         self._metadata = _metadata(name, config.headers)
         self._timeout_s = config.timeout
+        self._max_request_bytes = config.max_request_size
+        self._max_response_bytes = config.max_response_size
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._channel: Any = None
         self._calls: dict[Signal, Any] = {}
@@ -77,7 +84,7 @@ class OtlpGrpcExporter:
 
     async def export(self, signal: Signal, payload: bytes) -> ExportResult:
         """Send one Export request; see `interfaces.Exporter`."""
-        check_size(self._name, payload)
+        check_size(self._name, len(payload), self._max_request_bytes)
         if self._is_closed:
             raise closed_error(self._name)
         if self._channel is None:
@@ -93,6 +100,8 @@ class OtlpGrpcExporter:
             is_throttled = code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after_s is not None
             if is_throttled or code in _RETRYABLE:
                 raise DownstreamUnavailableError(message, retry_after_s) from None
+            if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not _is_answer_too_large(error):
+                raise DownstreamTooLargeError(message) from None
             raise DownstreamRejectedError(message) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -113,7 +122,7 @@ class OtlpGrpcExporter:
         options = (
             ("grpc.primary_user_agent", user_agent()),
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", RESPONSE_LIMIT_BYTES),
+            ("grpc.max_receive_message_length", self._max_response_bytes),
             # The caller retries, and the caller alone.
             ("grpc.enable_retries", 0),
             ("grpc.service_config_disable_resolution", 1),
@@ -132,6 +141,11 @@ class OtlpGrpcExporter:
             self._channel = grpc.aio.secure_channel(self._target, self._credentials, options=options)
         # Without serializers the calls take and return bytes.
         self._calls = {signal: self._channel.unary_unary(signal.grpc_method) for signal in Signal}
+
+
+def _is_answer_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether the client's own limit ended the call, which the destination may have taken."""
+    return _ANSWER_TOO_LARGE in (error.details() or "")
 
 
 def _retry_after_s(error: grpc.aio.AioRpcError) -> float | None:

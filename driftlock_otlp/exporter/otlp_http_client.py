@@ -23,10 +23,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from driftlock_otlp.config.exporters import ExporterConfig
-from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.errors import (
+    ConfigError,
+    DownstreamRejectedError,
+    DownstreamTooLargeError,
+    DownstreamUnavailableError,
+)
 from driftlock_otlp.exporter.otlp_exchange import (
     HEADER_VALUE,
-    RESPONSE_LIMIT_BYTES,
     check_client_certificate,
     check_size,
     closed_error,
@@ -41,6 +45,7 @@ from driftlock_otlp.retry import parse_retry_after_s
 
 _PROTOBUF = "application/x-protobuf"
 _RETRYABLE = frozenset({429, 502, 503, 504})
+_TOO_LARGE = 413
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _GZIP_LEVEL = 2  # Of isal's 0 to 3: 410 MB/s, against 45 MB/s of zlib at its default.
 _INLINE_BYTES = 256 << 10
@@ -70,6 +75,8 @@ class OtlpHttpExporter:
         self._is_gzip = config.compression == "gzip"
         if self._is_gzip:
             self._headers["Content-Encoding"] = "gzip"
+        self._max_request_bytes = config.max_request_size
+        self._max_response_bytes = config.max_response_size
         self._timeout = aiohttp.ClientTimeout(total=config.timeout)
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -82,7 +89,7 @@ class OtlpHttpExporter:
 
     async def export(self, signal: Signal, payload: bytes) -> ExportResult:
         """Send one Export request; see `interfaces.Exporter`."""
-        check_size(self._name, payload)
+        check_size(self._name, len(payload), self._max_request_bytes)
         url = self._urls[signal]
         body = await _gzip(payload) if self._is_gzip else payload
         data = body if len(body) <= _INLINE_BYTES else io.BytesIO(body)
@@ -120,18 +127,22 @@ class OtlpHttpExporter:
             message = await self._describe(response)
             retry_after_s = parse_retry_after_s(response.headers.get("Retry-After"), self._clock() / 1e9)
             raise DownstreamUnavailableError(message, retry_after_s)
+        if status == _TOO_LARGE:
+            raise DownstreamTooLargeError(await self._describe(response))
         if not 200 <= status < 300:
             raise DownstreamRejectedError(await self._describe(response))
-        answer = await _read_at_most(response, RESPONSE_LIMIT_BYTES)
+        answer = await _read_at_most(response, self._max_response_bytes)
         if answer is None:
             place = _place(response.url)
-            raise DownstreamRejectedError(f"{self._name}: the answer of {place} exceeds {RESPONSE_LIMIT_BYTES} bytes")
+            raise DownstreamRejectedError(
+                f"{self._name}: the answer of {place} exceeds {self._max_response_bytes} bytes"
+            )
         # Some destinations answer with words of their own; the data was taken all the same.
         return read_result(signal, answer) if response.content_type == _PROTOBUF else ExportResult()
 
     async def _describe(self, response: aiohttp.ClientResponse) -> str:
         """Return what a destination says of a failure."""
-        reason = await _failure_text(response) or response.reason or ""
+        reason = await _failure_text(response, self._max_response_bytes) or response.reason or ""
         if 300 <= response.status < 400:
             reason = f"redirects to {response.headers.get('Location', 'nowhere')}, which is not followed"
         return f"{self._name}: {_place(response.url)} answered HTTP {response.status}: {quote(reason)}"
@@ -154,13 +165,13 @@ async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> b
     return bytes(body)
 
 
-async def _failure_text(response: aiohttp.ClientResponse) -> str:
+async def _failure_text(response: aiohttp.ClientResponse, max_bytes: int) -> str:
     """Return the message of the `google.rpc.Status` in a failure, or else its text.
 
     The status line has been read and decides; a body that breaks off changes nothing in it.
     """
     try:
-        body = await _read_at_most(response, RESPONSE_LIMIT_BYTES)
+        body = await _read_at_most(response, max_bytes)
     except (aiohttp.ClientError, TimeoutError, OSError):
         return ""
     if not body:

@@ -19,9 +19,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from driftlock_otlp.config.exporters import ExporterConfig, TlsConfig
-from driftlock_otlp.errors import ConfigError, DownstreamRejectedError, DownstreamUnavailableError
+from driftlock_otlp.config.values import DEFAULT_REQUEST_LIMIT_BYTES, DEFAULT_RESPONSE_LIMIT_BYTES
+from driftlock_otlp.errors import (
+    ConfigError,
+    DownstreamRejectedError,
+    DownstreamTooLargeError,
+    DownstreamUnavailableError,
+)
 from driftlock_otlp.exporter.otlp_client import build_exporter
-from driftlock_otlp.exporter.otlp_exchange import REQUEST_LIMIT_BYTES, RESPONSE_LIMIT_BYTES
 from driftlock_otlp.interfaces import Exporter, ExportResult
 from driftlock_otlp.model import Signal
 from tests.doubles.otlp_sink import Answer, OtlpSink, ServerTls
@@ -353,17 +358,28 @@ async def test_silence_beyond_the_timeout_may_be_retried(kind: str) -> None:
 async def test_oversized_answer_is_refused_for_good(kind: str) -> None:
     """Conformance 80."""
     async with connected(kind) as (sink, exporter):
-        sink.answer_next(Answer(message="x" * (RESPONSE_LIMIT_BYTES + 1)))
-        with pytest.raises(DownstreamRejectedError):
+        sink.answer_next(Answer(message="x" * (DEFAULT_RESPONSE_LIMIT_BYTES + 1)))
+        with pytest.raises(DownstreamRejectedError) as caught:
             await exporter.export(Signal.LOGS, logs("paid"))
+        # It was taken: to send it in parts would repeat it.
+        assert not isinstance(caught.value, DownstreamTooLargeError)
+
+
+@each_kind
+async def test_request_the_destination_finds_too_large_may_be_split(kind: str) -> None:
+    async with connected(kind) as (sink, exporter):
+        sink.fail_next(grpc_code=grpc.StatusCode.RESOURCE_EXHAUSTED, http_status=413, message="one MiB, please")
+        with pytest.raises(DownstreamTooLargeError, match="one MiB, please"):
+            await exporter.export(Signal.LOGS, logs("paid"))
+        assert len(sink.attempts) == 1
 
 
 @each_kind
 async def test_oversized_request_is_not_sent(kind: str) -> None:
     """Conformance 78, 79."""
     async with connected(kind) as (sink, exporter):
-        with pytest.raises(DownstreamRejectedError, match="more than the 67108864"):
-            await exporter.export(Signal.LOGS, bytes(REQUEST_LIMIT_BYTES + 1))
+        with pytest.raises(DownstreamTooLargeError, match=r"max_request_size allows \(67108864\)"):
+            await exporter.export(Signal.LOGS, bytes(DEFAULT_REQUEST_LIMIT_BYTES + 1))
         assert sink.attempts == []
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.config.file import dump_yaml
+from driftlock_otlp.errors import ConfigError
 
 _VALIDATE = """\
 Check a configuration file and say everything that is wrong with it.
 
-Exit code 0: valid, 2: not.
+Exit code, as the Collector's validate: 0 valid, 1 not. (2: the command line itself is wrong.)
 
 example:
   driftlock-otlp validate sidecar.yaml"""
@@ -38,7 +39,12 @@ def _add_print_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    load_config(arguments)
+    try:
+        load_config(arguments)
+    except ConfigError as error:
+        # Here that is the answer, not a failure to start: scripts written for a Collector expect 1.
+        print(f"driftlock-otlp: {error}", file=sys.stderr)
+        return 1
     print(f"{arguments.config} is valid")
     return 0
 

@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint format types imports docs lock check clean
+.PHONY: help setup run demo test conformance interop fuzz lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -14,7 +14,7 @@ SOURCES := driftlock_otlp tests deploy
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=\"...\"]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo "The first one that needs it sets up .venv; all it takes is Python 3.11 or newer."
 
@@ -48,6 +48,15 @@ demo: $(READY) ## Watch it find anomalies in made-up telemetry
 
 test: $(READY) ## Run the tests: make test ARGS="tests/unit -k config"
 	@$(PY) -m pytest $(ARGS)
+
+conformance: $(READY) ## Check every clause of OTLP and write docs/conformance.md
+	@$(PY) -m tests.conformance.report
+
+interop: $(READY) ## Send through a real Collector, rotel and the SDKs (needs Go; Node for one of them)
+	@$(PY) -m pytest tests/interop $(ARGS)
+
+fuzz: $(READY) ## Fuzz what reads bytes from outside: make fuzz SECONDS=600
+	@$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),30)
 
 lint: $(READY) ## Check style and formatting
 	@$(PY) -m ruff check $(SOURCES)

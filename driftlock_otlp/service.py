@@ -27,7 +27,7 @@ from driftlock_otlp.model import Anomaly
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.observability.version import version
 from driftlock_otlp.otlp.anomaly_event import anomaly_event
-from driftlock_otlp.receiver.admission import Admission
+from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
@@ -75,10 +75,14 @@ class Service:
         )
         self._routes = self._build_routes()
         ingest = Ingest(self._log, self.metrics, clock)
-        admission = Admission(config.receiver.max_in_flight_bytes)
+        self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics)
         protocols = config.receivers.otlp.protocols
-        self.grpc = GrpcReceiver(protocols.grpc, ingest, admission, self.metrics) if protocols.grpc else None
-        self.http = HttpReceiver(protocols.http, ingest, admission, self.metrics) if protocols.http else None
+        self.grpc = (
+            GrpcReceiver(protocols.grpc, ingest, self.gate, self.metrics, lambda: not self.readiness.missing())
+            if protocols.grpc
+            else None
+        )
+        self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
         self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version()))
         components: list[Component] = [
             *(EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters),
@@ -86,6 +90,7 @@ class Service:
             *self._routes,
             self.pool,
             self.api,
+            self.gate,
             *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
         ]
         self._lifecycle = Lifecycle(components)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.commands import anomalies, config, quarantine, replay, run
+from driftlock_otlp.commands import anomalies, config, keys, quarantine, replay, run
 from driftlock_otlp.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -10,6 +10,7 @@ COMMANDS: tuple[Command, ...] = (
     replay.COMMAND,
     anomalies.COMMAND,
     quarantine.COMMAND,
+    keys.COMMAND,
     config.VALIDATE,
     config.PRINT_CONFIG,
 )

@@ -22,7 +22,7 @@ _MIDDLEWARES = "there are no extensions to call"
 _BUFFERS = "the buffers of this server adapt themselves; remove it"
 _PEM = "keys stay out of the configuration: write the PEM to a file and name it with the _file key"
 
-HttpCoding = Literal["", "gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "lz4"]
+HttpCoding = Literal["", "gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed"]
 
 
 class ServerTlsConfig(Section):
@@ -156,6 +156,7 @@ class HttpReceiverConfig(_Listener):
     refused: ClassVar[dict[str, str]] = {
         "auth": _AUTH,
         "middlewares": _MIDDLEWARES,
+        "write_timeout": "answers are a few bytes; idle_timeout closes a connection that does not read them",
         "profiles_url_path": "the profiles signal is still in development and not served",
     }
 
@@ -171,7 +172,7 @@ class HttpReceiverConfig(_Listener):
         description="Largest body in bytes (or as 64MiB), before and after decompression.",
     )
     compression_algorithms: tuple[HttpCoding, ...] = Field(
-        default=("", "gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "lz4"),
+        default=("", "gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed"),
         description="Content codings of requests that are accepted; '' is none.",
     )
     cors: CorsConfig = Field(default=CorsConfig(), description="Which web pages may send.")
@@ -180,7 +181,6 @@ class HttpReceiverConfig(_Listener):
         default=60.0, description="Close a connection whose request head does not arrive within this."
     )
     read_timeout: Duration = Field(default=0.0, description="Longest wait for a whole request; 0: no limit.")
-    write_timeout: PositiveDuration = Field(default=30.0, description="Close a connection that does not read answers.")
     idle_timeout: PositiveDuration = Field(default=60.0, description="Close a kept-alive connection without requests.")
     keep_alives_enabled: bool = Field(default=True, description="Whether connections serve more than one request.")
     include_metadata: bool = Field(default=False, description="Only false: headers of senders are not kept.")

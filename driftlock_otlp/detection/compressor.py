@@ -15,9 +15,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 from driftlock_otlp.errors import CompressorError, ConfigError
+from driftlock_otlp.zstandard import zstd
 
 Array = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int16]
 
@@ -88,11 +88,11 @@ class ZstdCompressor:
     """Zstandard on the column's bytes, for platforms without OpenZL."""
 
     def __init__(self) -> None:
-        self._context = zstandard.ZstdCompressor(
-            level=_ZSTD_LEVEL, write_checksum=False, write_content_size=False, threads=0
-        )
-        version = ".".join(map(str, zstandard.ZSTD_VERSION))
-        self._fingerprint = f"zstd-{version}/level-{_ZSTD_LEVEL}"
+        options: dict[int, int] = {zstd.CompressionParameter.compression_level: _ZSTD_LEVEL}
+        # The length of a column is no evidence: its window holds it already.
+        options[zstd.CompressionParameter.content_size_flag] = 0
+        self._context = zstd.ZstdCompressor(options=options)
+        self._fingerprint = f"zstd-{zstd.zstd_version}/level-{_ZSTD_LEVEL}"
 
     @property
     def fingerprint(self) -> str:
@@ -104,8 +104,9 @@ class ZstdCompressor:
         if column.size == 0:
             return 0
         try:
-            return len(self._context.compress(np.ascontiguousarray(column).tobytes()))
-        except zstandard.ZstdError as error:
+            data = np.ascontiguousarray(column).tobytes()
+            return len(self._context.compress(data, zstd.ZstdCompressor.FLUSH_FRAME))
+        except zstd.ZstdError as error:
             raise CompressorError(f"zstd could not compress {column.size} values: {error}") from error
 
 

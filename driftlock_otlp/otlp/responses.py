@@ -22,6 +22,7 @@ from driftlock_otlp.errors import (
     DecodeError,
     PayloadTooLargeError,
     PermanentError,
+    RateLimitedError,
     RetryableError,
     UnauthenticatedError,
 )
@@ -80,11 +81,17 @@ _INTERNAL = _Codes(grpc.StatusCode.INTERNAL, code_pb2.INTERNAL, 500)
 _CODES: tuple[tuple[type[Exception], _Codes], ...] = (
     (PayloadTooLargeError, _Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED, 413)),
     (UnauthenticatedError, _Codes(grpc.StatusCode.UNAUTHENTICATED, code_pb2.UNAUTHENTICATED, 401)),
+    (RateLimitedError, _Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED, 429)),
     (PermanentError, _Codes(grpc.StatusCode.INVALID_ARGUMENT, code_pb2.INVALID_ARGUMENT, 400)),
     (RetryableError, _Codes(grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE, 503)),
 )
 
-_NUMBER_OF_HTTP_STATUS = {404: code_pb2.NOT_FOUND, 405: code_pb2.UNIMPLEMENTED, 415: code_pb2.INVALID_ARGUMENT}
+_NUMBER_OF_HTTP_STATUS = {
+    404: code_pb2.NOT_FOUND,
+    408: code_pb2.DEADLINE_EXCEEDED,
+    405: code_pb2.UNIMPLEMENTED,
+    415: code_pb2.INVALID_ARGUMENT,
+}
 
 
 def grpc_success() -> bytes:
@@ -106,12 +113,14 @@ def grpc_failure(error: Exception) -> GrpcFailure:
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     if status.details:
         metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+    if isinstance(error, RateLimitedError):
+        metadata += error.headers
     return GrpcFailure(codes.grpc_code, status.message, metadata)
 
 
-def http_success(encoding: Encoding) -> HttpResponse:
+def http_success(encoding: Encoding, headers: tuple[tuple[bytes, bytes], ...] = ()) -> HttpResponse:
     """Return 200 with the Export response of a fully accepted request: `partial_success` is unset."""
-    return _response(200, encoding, b"{}" if encoding is Encoding.JSON else b"")
+    return _response(200, encoding, b"{}" if encoding is Encoding.JSON else b"", headers)
 
 
 def http_failure(error: Exception, encoding: Encoding) -> HttpResponse:
@@ -126,6 +135,10 @@ def http_failure(error: Exception, encoding: Encoding) -> HttpResponse:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, RetryableError) and error.retry_after_s is not None:
         headers = ((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()),)
+    if isinstance(error, RateLimitedError):
+        headers += tuple((name.encode(), value.encode()) for name, value in error.headers)
+    if isinstance(error, UnauthenticatedError):
+        headers += ((b"www-authenticate", b"Bearer"),)
     return _response(codes.http_status, encoding, _encode(_status(error, codes), encoding), headers)
 
 
@@ -135,7 +148,7 @@ def http_refusal(
     """Return a response to a request that is no Export request at all.
 
     Args:
-        status: 400, 404, 405 or 415.
+        status: 400, 404, 405, 408 or 415.
         message: What is wrong and how to put it right.
         encoding: The request's, if it has one.
         headers: Further headers, such as Allow.

@@ -7,8 +7,23 @@ is never dropped for lack of room.
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Protocol
 
-from driftlock_otlp.errors import OverloadedError
+from driftlock_otlp.errors import OverloadedError, RateLimitedError
+
+
+class Sender(Protocol):
+    """Whose requests they are.
+
+    Attributes:
+        name: Of the organisation.
+        in_flight_bytes: Bytes of its requests in flight; kept by `Admission`.
+        max_in_flight_bytes: Most that they may be, so that others find room.
+    """
+
+    name: str
+    in_flight_bytes: int
+    max_in_flight_bytes: int
 
 
 class Admission:
@@ -30,7 +45,7 @@ class Admission:
         """Bytes admitted and not yet released."""
         return self._bytes
 
-    def admit(self, n_bytes: int) -> Reservation:
+    def admit(self, n_bytes: int, sender: Sender) -> Reservation:
         """Reserve room for a request; leave the returned context to release it.
 
         A request that is alone is admitted whatever its size, else one larger than the bound
@@ -38,46 +53,56 @@ class Admission:
 
         Args:
             n_bytes: Its size so far; `Reservation.grow` adds more.
+            sender: Whose it is.
 
         Raises:
             OverloadedError: There is no room.
+            RateLimitedError: The sender has its share of the room.
         """
-        reservation = Reservation(self)
+        reservation = Reservation(self, sender)
         reservation.grow(n_bytes)
         return reservation
 
-    def check(self, n_bytes: int) -> None:
-        """Raise `OverloadedError` if a request of `n_bytes` would find no room now; reserve nothing."""
-        self._require_room(n_bytes, own_bytes=0)
+    def check(self, n_bytes: int, sender: Sender) -> None:
+        """Raise as `admit` would for a request of `n_bytes`; reserve nothing."""
+        self._require_room(n_bytes, sender, own_bytes=0)
 
-    def _require_room(self, n_bytes: int, own_bytes: int) -> None:
+    def _require_room(self, n_bytes: int, sender: Sender, own_bytes: int) -> None:
         if self._bytes + n_bytes > self._max_bytes and self._bytes > own_bytes:
             raise OverloadedError(
                 f"{self._bytes} bytes of requests are in flight and {self._max_bytes} may be; try again later",
                 retry_after_s=self._retry_after_s,
             )
+        if sender.in_flight_bytes + n_bytes > sender.max_in_flight_bytes and sender.in_flight_bytes > own_bytes:
+            raise RateLimitedError(
+                f"{sender.in_flight_bytes} bytes of requests of organisation {sender.name!r} are in flight and"
+                f" {sender.max_in_flight_bytes} may be; try again later",
+                retry_after_s=self._retry_after_s,
+            )
 
-    def _take(self, n_bytes: int) -> None:
+    def _take(self, n_bytes: int, sender: Sender) -> None:
         self._bytes += n_bytes
+        sender.in_flight_bytes += n_bytes
 
 
 class Reservation:
     """Room held by one request, released when its `with` block is left."""
 
-    __slots__ = ("_admission", "_bytes")
+    __slots__ = ("_admission", "_bytes", "_sender")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, sender: Sender) -> None:
         self._admission = admission
+        self._sender = sender
         self._bytes = 0
 
     def grow(self, n_bytes: int) -> None:
         """Reserve `n_bytes` more.
 
         Raises:
-            OverloadedError: There is no room; what was reserved before is kept.
+            OverloadedError, RateLimitedError: There is no room; what was reserved before is kept.
         """
-        self._admission._require_room(n_bytes, self._bytes)
-        self._admission._take(n_bytes)
+        self._admission._require_room(n_bytes, self._sender, self._bytes)
+        self._admission._take(n_bytes, self._sender)
         self._bytes += n_bytes
 
     def __enter__(self) -> Reservation:
@@ -86,5 +111,5 @@ class Reservation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission._take(-self._bytes)
+        self._admission._take(-self._bytes, self._sender)
         self._bytes = 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from driftlock_otlp.otlp.responses import Encoding, http_refusal
@@ -11,10 +14,24 @@ MAX_HEAD_BYTES = 512 << 10
 
 
 class OtlpHttpProtocol(HttpToolsProtocol):
-    """Answers malformed HTTP with a `google.rpc.Status` and bounds the head of a request."""
+    """Answers malformed HTTP with a `google.rpc.Status` and bounds the head of a request, in bytes and time."""
+
+    head_timeout_s = 60.0
+    """A connection whose request head does not arrive within this is closed (`read_header_timeout`)."""
 
     _head_bytes = 0
     _in_head = True
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Expect a head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._have_head()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; close the connection if the head does not come to an end."""
@@ -29,16 +46,34 @@ class OtlpHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         self._in_head = True
+        self._expect_head()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
         self._in_head = False
+        self._have_head()
         super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _have_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(b"408 Request Timeout", f"the head did not arrive within {self.head_timeout_s:g} s")
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP: OTLP wants a Status in every error response."""
-        response = http_refusal(400, msg, Encoding.PROTOBUF)
-        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in response.headers)]
+        self._refuse(b"400 Bad Request", msg)
+
+    def _refuse(self, status: bytes, message: str) -> None:
+        response = http_refusal(int(status[:3]), message, Encoding.PROTOBUF)
+        lines = [b"HTTP/1.1 " + status, *(name + b": " + value for name, value in response.headers)]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", response.body]))
         self.transport.close()

@@ -7,62 +7,77 @@ for `ingest`, what an error looks like on the wire for `otlp.responses`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Iterator
+import re
 
 import structlog
-import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from driftlock_otlp.config.receivers import HttpReceiverConfig
-from driftlock_otlp.config.values import Endpoint
-from driftlock_otlp.errors import ConfigError, DriftlockError, RetryableError
+from driftlock_otlp.config.receivers import CorsConfig, HttpReceiverConfig
+from driftlock_otlp.errors import DriftlockError, RetryableError
+from driftlock_otlp.http_listener import HttpListener
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.otlp import responses
 from driftlock_otlp.otlp.responses import Encoding, HttpResponse
-from driftlock_otlp.receiver.admission import Admission
+from driftlock_otlp.receiver.gate import Gate, Tenant
 from driftlock_otlp.receiver.http_body import UnknownCodingError, read_body
 from driftlock_otlp.receiver.http_protocol import OtlpHttpProtocol
 from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.tls_files import TlsFiles
 
 _log = structlog.get_logger(__name__)
 
+_KEY = "receivers.otlp.protocols.http"
 _TRANSPORT = "http"
-_BACKLOG = 2048
-_KEEP_ALIVE_S = 60
-_SIGNAL_OF_PATH = {signal.http_path: signal for signal in Signal}
 _ENCODING_OF_MEDIA_TYPE = {encoding.value: encoding for encoding in Encoding}
+_CORS_HEADERS = ("Content-Type", "Content-Encoding", "Authorization", "X-Api-Key")
 _Headers = dict[bytes, str]
+_HeaderLines = tuple[tuple[bytes, bytes], ...]
 
 
 class HttpReceiver:
     """The OTLP/HTTP server; a `Component`.
 
     Args:
-        config: Address and limit.
+        config: Address and limits.
         ingest: What takes the requests.
-        admission: The bound on bytes in flight.
+        gate: Who may send, and how much.
         metrics: Where unexpected errors are counted.
+
+    Raises:
+        ConfigError: The TLS files cannot be used.
     """
 
     name = "receiver.http"
 
-    def __init__(self, config: HttpReceiverConfig, ingest: Ingest, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, config: HttpReceiverConfig, ingest: Ingest, gate: Gate, metrics: Metrics) -> None:
         self._config = config
         self._max_bytes = config.max_request_body_size
         self._ingest = ingest
-        self._admission = admission
+        self._gate = gate
         self._metrics = metrics
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._port = 0
+        paths = {signal: getattr(config, f"{signal.plural}_url_path") for signal in Signal}
+        self._signal_of_path = {path: signal for signal, path in paths.items()}
+        self._added: _HeaderLines = tuple(
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.response_headers.items()
+        )
+        if not config.keep_alives_enabled:
+            self._added += ((b"connection", b"close"),)
+        self._listener = HttpListener(
+            self.name,
+            f"{_KEY}.endpoint",
+            config.endpoint,
+            _with_cors(self._serve, config.cors),
+            protocol=type("Protocol", (OtlpHttpProtocol,), {"head_timeout_s": config.read_header_timeout}),
+            idle_timeout_s=config.idle_timeout,
+            tls=TlsFiles(f"{_KEY}.tls", config.tls) if config.tls is not None else None,
+        )
 
     @property
     def port(self) -> int:
         """The port in use once started; differs from the configured one only if that is 0."""
-        return self._port
+        return self._listener.port
 
     async def start(self) -> None:
         """Listen.
@@ -70,46 +85,14 @@ class HttpReceiver:
         Raises:
             ConfigError: The address cannot be listened on.
         """
-        sockets = await _bind(self._config.endpoint)
-        self._port = sockets[0].getsockname()[1]
-        server = _Server(
-            uvicorn.Config(
-                self._serve,
-                http=OtlpHttpProtocol,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-            )
-        )
-        serving = asyncio.create_task(server.serve(sockets), name=self.name)
-        started = asyncio.create_task(server.listening.wait())
-        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-        started.cancel()
-        if serving.done():
-            serving.result()
-        self._server, self._serving = server, serving
+        await self._listener.start()
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more connections, let requests in flight finish within `grace_s` seconds.
 
         What is not finished then is told to try again; nothing of it has been acknowledged.
         """
-        server, serving = self._server, self._serving
-        if server is None or serving is None:
-            return
-        self._server = self._serving = None
-        server.config.timeout_graceful_shutdown = int(grace_s)
-        server.should_exit = True
-        await serving
-        # uvicorn has cancelled what overran the grace, but does not wait for its last words.
-        if server.server_state.tasks:
-            await asyncio.wait(server.server_state.tasks, timeout=1.0)
+        await self._listener.stop(grace_s)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application; the border at which every error becomes a response."""
@@ -131,21 +114,25 @@ class HttpReceiver:
             response = responses.http_failure(error, encoding)
         if response is None:
             return
-        lines = [*response.headers, (b"connection", b"close")] if close else list(response.headers)
+        lines = [*response.headers, *self._added]
+        if close:
+            lines.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": lines})
         await send({"type": "http.response.body", "body": response.body})
 
     async def _answer(self, scope: Scope, headers: _Headers, receive: Receive) -> HttpResponse | None:
         """Return the response to one request, None if there is nobody left to answer."""
-        signal = _SIGNAL_OF_PATH.get(scope["path"])
+        signal = self._signal_of_path.get(scope["path"])
         encoding = _encoding_of(headers)
         refusal_encoding = encoding or _encoding_for_refusal(headers)
         if signal is None:
-            paths = ", ".join(_SIGNAL_OF_PATH)
+            paths = ", ".join(self._signal_of_path)
             return responses.http_refusal(404, f"no such path; OTLP is served at {paths}", refusal_encoding)
         if scope["method"] != "POST":
             allow = ((b"allow", b"POST"),)
             return responses.http_refusal(405, "only POST is served here", refusal_encoding, allow)
+        with self._ingest.counting_failures(signal, _TRANSPORT):
+            tenant = self._gate.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"))
         if encoding is None:
             return self._unsupported(
                 signal,
@@ -153,64 +140,60 @@ class HttpReceiver:
                 f" use {Encoding.PROTOBUF.value} or {Encoding.JSON.value}",
                 refusal_encoding,
             )
-        with self._admission.admit(0) as room:
+        with self._gate.admit(tenant, 0) as room:
             try:
                 with self._ingest.counting_failures(signal, _TRANSPORT):
                     declared_bytes = _content_length(headers)
                     if declared_bytes is not None and declared_bytes <= self._max_bytes:
-                        self._admission.check(declared_bytes)
-                    coding = headers.get(b"content-encoding", "")
-                    body = await read_body(receive, coding, declared_bytes, self._max_bytes, room)
+                        self._gate.check(tenant, declared_bytes)
+                    # What is refused for its size is not told to come back.
+                    tenant.require(min(declared_bytes or 0, self._max_bytes))
+                    async with asyncio.timeout(self._config.read_timeout or None):
+                        body = await read_body(
+                            receive,
+                            headers.get(b"content-encoding", ""),
+                            self._config.compression_algorithms,
+                            declared_bytes,
+                            self._max_bytes,
+                            room,
+                        )
+                    if body is None:
+                        return None
+                    tenant.spend(len(body))
             except UnknownCodingError as error:
                 return responses.http_refusal(415, str(error), encoding)
-            if body is None:
-                return None
+            except TimeoutError:
+                limit_s = self._config.read_timeout
+                raise RetryableError(f"the body did not arrive within {limit_s:g} s; send it again") from None
             if encoding is Encoding.JSON:
-                await self._ingest.ingest_json(signal, body, _TRANSPORT)
+                await self._ingest.ingest_json(signal, body, _TRANSPORT, tenant.name)
             else:
-                await self._ingest.ingest_protobuf(signal, body, _TRANSPORT)
-        return responses.http_success(encoding)
+                await self._ingest.ingest_protobuf(signal, body, _TRANSPORT, tenant.name)
+        return responses.http_success(encoding, _budget(tenant))
 
     def _unsupported(self, signal: Signal, message: str, encoding: Encoding) -> HttpResponse:
         self._metrics.receiver_requests.labels(signal.plural, _TRANSPORT, "rejected").inc()
         return responses.http_refusal(415, message, encoding)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its hold on signals, which are the service's, and with a way to await readiness."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def _budget(tenant: Tenant) -> _HeaderLines:
+    return tuple((name.encode(), value.encode()) for name, value in tenant.budget())
 
 
-async def _bind(endpoint: Endpoint) -> list[socket.socket]:
-    """Return listening sockets for every address of the host; port 0 is the same port for all."""
-    loop = asyncio.get_running_loop()
-    port = endpoint.port
-    sockets: list[socket.socket] = []
-    try:
-        found = await loop.getaddrinfo(endpoint.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, address in dict.fromkeys((entry[0], entry[4][0]) for entry in found):
-            listener = socket.create_server((str(address), port), family=family, backlog=_BACKLOG)
-            listener.setblocking(False)
-            sockets.append(listener)
-            port = listener.getsockname()[1]
-    except OSError as error:
-        for listener in sockets:
-            listener.close()
-        raise ConfigError(
-            f"receivers.otlp.protocols.http.endpoint: cannot listen on {endpoint} (is the port taken?): {error}"
-        ) from None
-    return sockets
+def _with_cors(app: ASGIApp, cors: CorsConfig) -> ASGIApp:
+    """Let pages of the allowed origins send; without any, browsers keep them from it."""
+    if not cors.allowed_origins:
+        return app
+    patterns = [re.escape(origin).replace(r"\*", "[^/]*") for origin in cors.allowed_origins if origin != "*"]
+    return CORSMiddleware(
+        app,
+        allow_origins=["*"] if "*" in cors.allowed_origins else [],
+        allow_origin_regex="|".join(patterns) or None,
+        allow_methods=["POST"],
+        allow_headers=["*"] if "*" in cors.allowed_headers else [*_CORS_HEADERS, *cors.allowed_headers],
+        expose_headers=list(cors.exposed_headers),
+        max_age=cors.max_age,
+    )
 
 
 def _encoding_of(headers: _Headers) -> Encoding | None:

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-import zstandard
-
 from driftlock_otlp.errors import InputError
+from driftlock_otlp.zstandard import zstd
 
 STANDARD_INPUT = "-"
 
@@ -93,7 +92,7 @@ class InputFile:
         try:
             with self._open() as stream:
                 yield stream
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstd.ZstdError) as error:
             raise InputError(f"{self.shown}: cannot be decompressed: {error}") from None
         except OSError as error:
             raise InputError(f"{self.shown}: cannot be read: {error.strerror or error}") from None
@@ -132,7 +131,7 @@ def _decompressed(stream: BinaryIO, suffix: str) -> IO[bytes]:
     if suffix == ".xz":
         return lzma.open(stream)
     if suffix == ".zst" and not is_framed(peek(stream)):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+        return cast(IO[bytes], zstd.open(stream))
     return stream
 
 
@@ -157,7 +156,6 @@ def frames(file: InputFile, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         InputError: The file ends within a message.
     """
     offset = 0
-    decompressor = zstandard.ZstdDecompressor()
     while prefix := stream.read(_FRAME_PREFIX_BYTES):
         size = int.from_bytes(prefix, "big")
         if len(prefix) < _FRAME_PREFIX_BYTES or size > MAX_LINE_BYTES:
@@ -169,7 +167,7 @@ def frames(file: InputFile, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
                 f" {len(message)}: it was cut off"
             )
         if message.startswith(_ZSTD_MAGIC):
-            message = decompressor.decompressobj().decompress(message)
+            message = zstd.decompress(message)
         yield offset, message
         offset += _FRAME_PREFIX_BYTES + size
 

@@ -8,179 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import grpc
 import grpc.aio
 import pytest
-import pytest_asyncio
-from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.config.values import Endpoint
 from driftlock_otlp.errors import ConfigError, OverloadedError, StorageUnavailableError
 from driftlock_otlp.model import Signal
-from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.otlp import decode
-from driftlock_otlp.receiver.admission import Admission
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
-from tests.doubles.memory_log import MemoryLog
-
-LIMIT = 1 << 20
-ANY_PORT = Endpoint(host="127.0.0.1", port=0)
-PROTOBUF = "application/x-protobuf"
-JSON = "application/json"
-JSON_LOG = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityText":"INFO"}]}]}]}'
-
-RESPONSES: dict[Signal, type[Message]] = {
-    Signal.LOGS: ExportLogsServiceResponse,
-    Signal.METRICS: ExportMetricsServiceResponse,
-    Signal.TRACES: ExportTraceServiceResponse,
-}
-STUBS: dict[Signal, Any] = {
-    Signal.LOGS: LogsServiceStub, Signal.METRICS: MetricsServiceStub, Signal.TRACES: TraceServiceStub
-}  # fmt: skip
-
-every_signal = pytest.mark.parametrize("signal", list(Signal), ids=lambda signal: signal.plural)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def error(self) -> Status:
-        """The body as google.rpc.Status, decoded as its content type says."""
-        if self.headers["Content-Type"] == JSON:
-            tree = json.loads(self.body)
-            return Status(code=tree.get("code", 0), message=tree["message"])
-        assert self.headers["Content-Type"] == PROTOBUF
-        return Status.FromString(self.body)
-
-
-class Receivers:
-    """Both receivers, running, with the log behind them."""
-
-    def __init__(self, max_in_flight_bytes: int = 64 << 20) -> None:
-        self.log = MemoryLog()
-        self.metrics = Metrics()
-        self.admission = Admission(max_in_flight_bytes)
-        ingest = Ingest(self.log, self.metrics, lambda: 1)
-        self.grpc = GrpcReceiver(
-            GrpcReceiverConfig(endpoint=ANY_PORT, max_recv_msg_size_mib=1), ingest, self.admission, self.metrics
-        )
-        self.http = HttpReceiver(
-            HttpReceiverConfig(endpoint=ANY_PORT, max_request_body_size=LIMIT), ingest, self.admission, self.metrics
-        )
-
-    async def start(self) -> None:
-        await self.grpc.start()
-        await self.http.start()
-        self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.http.port}")
-        self.channel = self.new_channel()
-
-    async def stop(self) -> None:
-        await self.channel.close()
-        await self.session.close()
-        await self.grpc.stop(1.0)
-        await self.http.stop(1.0)
-
-    def new_channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(f"127.0.0.1:{self.grpc.port}", [("grpc.max_send_message_length", -1)])
-
-    async def post(
-        self, path: str = "/v1/logs", body: Any = b"", content_type: str | None = PROTOBUF, method: str = "POST",
-        **headers: str,
-    ) -> Answer:  # fmt: skip
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        skipped = ["Content-Type"] if content_type is None else []
-        if content_type is not None:
-            sent["Content-Type"] = content_type
-        data = io.BytesIO(body) if isinstance(body, bytes) else body
-        async with self.session.request(method, path, data=data, headers=sent, skip_auto_headers=skipped) as response:
-            return Answer(response.status, response.headers, await response.read())
-
-    async def call(self, payload: bytes, signal: Signal = Signal.LOGS, **options: Any) -> bytes:
-        response: bytes = await self.channel.unary_unary(signal.grpc_method)(payload, timeout=20, **options)
-        return response
-
-    async def failing_call(self, payload: bytes, **options: Any) -> grpc.aio.AioRpcError:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await self.call(payload, **options)
-        return caught.value
-
-    async def assert_still_serving(self) -> None:
-        before = len(self.log.entries)
-        await self.call(request_of(Signal.LOGS))
-        assert (await self.post(body=request_of(Signal.LOGS))).status == 200
-        assert len(self.log.entries) == before + 2
-        assert self.admission.in_flight_bytes == 0
-
-    def requests(self, transport: str, outcome: str) -> float:
-        labels = {"signal": "logs", "transport": transport, "outcome": outcome}
-        return self.metrics.registry.get_sample_value("driftlock_receiver_requests_total", labels) or 0.0
-
-
-@pytest_asyncio.fixture
-async def receivers() -> AsyncIterator[Receivers]:
-    running = Receivers()
-    await running.start()
-    yield running
-    await running.stop()
-
-
-def message_of(signal: Signal, n_items: int = 1) -> Message:
-    request: Any = decode.request_class(signal)()
-    for index in range(n_items):
-        if signal is Signal.LOGS:
-            request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=index + 1)
-        elif signal is Signal.TRACES:
-            request.resource_spans.add().scope_spans.add().spans.add(name=str(index))
-        else:
-            request.resource_metrics.add().scope_metrics.add().metrics.add().sum.data_points.add(as_int=index)
-    message: Message = request
-    return message
-
-
-def request_of(signal: Signal, n_items: int = 1) -> bytes:
-    return message_of(signal, n_items).SerializeToString()
-
-
-def log_of_size(n_bytes: int) -> bytes:
-    """Return a request of exactly `n_bytes`, filled up by an unknown field."""
-    payload = request_of(Signal.LOGS)
-    filler = n_bytes - len(payload) - 6  # two bytes of tag, four of length
-    length = bytes([filler & 127 | 128, filler >> 7 & 127 | 128, filler >> 14 & 127 | 128, filler >> 21])
-    return payload + b"\xca\x3e" + length + bytes(filler)
-
-
-def details_of(error: grpc.aio.AioRpcError) -> Status | None:
-    for name, value in error.trailing_metadata() or ():
-        if name == "grpc-status-details-bin":
-            return Status.FromString(value)
-    return None
-
+from tests.conformance.receivers import (
+    JSON,
+    JSON_LOG,
+    LIMIT,
+    PROTOBUF,
+    RESPONSES,
+    STUBS,
+    Receivers,
+    details_of,
+    every_signal,
+    log_of_size,
+    message_of,
+    request_of,
+    running,
+)
 
 # Both transports.
 
@@ -309,23 +172,19 @@ async def test_10_38_unexpected_error_is_internal_and_survived(receivers: Receiv
 
 
 async def test_11_21_39_overload_is_refused_with_a_delay_before_decoding() -> None:
-    running = Receivers(max_in_flight_bytes=4000)
-    await running.start()
-    try:
-        with running.admission.admit(3900):
+    async with running(max_in_flight_bytes=4000) as receivers:
+        with receivers.gate.admit(receivers.gate.authenticate(None, None), 3900):
             malformed = b"\xff" * 200
-            error = await running.failing_call(malformed)
+            error = await receivers.failing_call(malformed)
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             status, info = details_of(error), RetryInfo()
             assert status is not None
             assert status.details[0].Unpack(info)
             assert info.retry_delay.ToTimedelta().total_seconds() > 0
-            answer = await running.post(body=malformed)
+            answer = await receivers.post(body=malformed)
             assert answer.status == 503
             assert int(answer.headers["Retry-After"]) >= 1
-        await running.assert_still_serving()
-    finally:
-        await running.stop()
+        await receivers.assert_still_serving()
 
 
 async def test_11_full_log_is_refused_with_a_delay(receivers: Receivers) -> None:
@@ -614,10 +473,10 @@ async def test_taken_port_is_a_configuration_error_naming_key_and_address(receiv
     taken = GrpcReceiverConfig(endpoint=Endpoint(host="127.0.0.1", port=receivers.grpc.port))
     ingest = Ingest(receivers.log, receivers.metrics, lambda: 1)
     with pytest.raises(ConfigError, match=rf"protocols\.grpc\.endpoint.*127\.0\.0\.1:{receivers.grpc.port}"):
-        await GrpcReceiver(taken, ingest, receivers.admission, receivers.metrics).start()
+        await GrpcReceiver(taken, ingest, receivers.gate, receivers.metrics).start()
     also_taken = HttpReceiverConfig(endpoint=Endpoint(host="127.0.0.1", port=receivers.http.port))
     with pytest.raises(ConfigError, match=rf"protocols\.http\.endpoint.*127\.0\.0\.1:{receivers.http.port}"):
-        await HttpReceiver(also_taken, ingest, receivers.admission, receivers.metrics).start()
+        await HttpReceiver(also_taken, ingest, receivers.gate, receivers.metrics).start()
 
 
 async def test_stopping_lets_requests_in_flight_finish(receivers: Receivers) -> None:
@@ -626,7 +485,7 @@ async def test_stopping_lets_requests_in_flight_finish(receivers: Receivers) -> 
         asyncio.ensure_future(receivers.call(request_of(Signal.LOGS))),
         asyncio.ensure_future(receivers.post(body=request_of(Signal.LOGS))),
     ]
-    while receivers.admission.in_flight_bytes < 2 * len(request_of(Signal.LOGS)):
+    while receivers.gate.in_flight_bytes < 2 * len(request_of(Signal.LOGS)):
         await asyncio.sleep(0.01)
     stopping = [asyncio.ensure_future(receivers.grpc.stop(20.0)), asyncio.ensure_future(receivers.http.stop(20.0))]
     await asyncio.sleep(0.3)
@@ -643,7 +502,7 @@ async def test_request_that_overruns_the_grace_is_told_to_try_again(receivers: R
     payload = request_of(Signal.LOGS)
     http_request = asyncio.ensure_future(receivers.post(body=payload))
     grpc_request = asyncio.ensure_future(receivers.failing_call(payload))
-    while receivers.admission.in_flight_bytes < 2 * len(payload):
+    while receivers.gate.in_flight_bytes < 2 * len(payload):
         await asyncio.sleep(0.01)
     await asyncio.gather(receivers.http.stop(0.0), receivers.grpc.stop(0.0))
     assert (await http_request).status == 503

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}  # The latter from Python 3.14 on.
 PINNED = re.compile(r"^([\w.-]+)==([^ ;\\]+)", re.MULTILINE)
 
 
@@ -62,7 +63,7 @@ def test_every_import_of_the_package_is_a_declared_dependency() -> None:
                 names = [node.module]
             for top in {name.split(".")[0] for name in names} - {"driftlock_otlp"}:
                 known = {normal(distribution) for distribution in providers.get(top, [])}
-                if top not in sys.stdlib_module_names and not (known & declared or normal(top) in declared):
+                if top not in STANDARD_LIBRARY and not (known & declared or normal(top) in declared):
                     undeclared.add(f"{path.relative_to(ROOT)}: {top}")
     assert undeclared == set()
 

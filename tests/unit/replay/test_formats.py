@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import zstandard
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
@@ -21,6 +20,7 @@ from driftlock_otlp.replay.batches import Batch
 from driftlock_otlp.replay.fields import FieldOptions
 from driftlock_otlp.replay.formats import Format, detect, read, signals
 from driftlock_otlp.replay.inputs import InputFile
+from driftlock_otlp.zstandard import zstd
 
 _CONFIG = Config()
 _SECOND = 10**9
@@ -348,7 +348,7 @@ def test_otlp_json_lines_tell_their_signal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "compress"),
-    [("a.json", bytes), ("a.json.gz", gzip.compress), ("a.json.xz", lzma.compress), ("a.json.zst", zstandard.compress)],
+    [("a.json", bytes), ("a.json.gz", gzip.compress), ("a.json.xz", lzma.compress), ("a.json.zst", zstd.compress)],
 )
 def test_a_printed_document_is_one_request_however_compressed(tmp_path: Path, name: str, compress: Any) -> None:
     document = msgspec.json.format(msgspec.json.encode(_log_request(_T0, _T0)), indent=2)
@@ -427,7 +427,7 @@ def _framed(*messages: bytes) -> bytes:
     "content",
     [
         _framed(_protobuf(_T0), _protobuf(_T0)),
-        _framed(zstandard.compress(_protobuf(_T0)), zstandard.compress(_protobuf(_T0))),
+        _framed(zstd.compress(_protobuf(_T0)), zstd.compress(_protobuf(_T0))),
         _protobuf(_T0) + _protobuf(_T0),
     ],
     ids=["length-delimited", "length-delimited and compressed", "one request"],
@@ -438,7 +438,7 @@ def test_otlp_protobuf_is_read_in_the_collectors_forms(tmp_path: Path, content: 
 
 
 def test_otlp_json_is_read_in_the_collectors_compressed_form(tmp_path: Path) -> None:
-    message = zstandard.compress(msgspec.json.encode(_log_request(_T0)))
+    message = zstd.compress(msgspec.json.encode(_log_request(_T0)))
     assert len(_read(_write(tmp_path / "a.json.zst", _framed(message, message)))) == 2
 
 

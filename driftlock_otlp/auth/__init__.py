@@ -1,0 +1,1 @@
+"""Who a sender is, and how much it may send."""

@@ -1,0 +1,1 @@
+"""The OTLP specification, clause by clause, over real sockets."""

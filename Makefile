@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test conformance interop fuzz lint format types imports docs lock check clean
+.PHONY: help setup run demo test conformance interop interop-build fuzz lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -52,7 +52,10 @@ test: $(READY) ## Run the tests: make test ARGS="tests/unit -k config"
 conformance: $(READY) ## Check every clause of OTLP and write docs/conformance.md
 	@$(PY) -m tests.conformance.report
 
-interop: $(READY) ## Send through a real Collector, rotel and the SDKs (needs Go; Node for one of them)
+interop-build: $(READY)
+	@$(PY) -m tests.interop.build
+
+interop: interop-build ## Send through a real Collector, rotel and the SDKs (needs Go; Node for one of them)
 	@$(PY) -m pytest tests/interop $(ARGS)
 
 fuzz: $(READY) ## Fuzz what reads bytes from outside: make fuzz SECONDS=600

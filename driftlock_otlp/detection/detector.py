@@ -193,6 +193,14 @@ class StreamDetector:
         return self._calibration is not None
 
     @property
+    def windows_to_warm(self) -> int:
+        """Windows that must come at least before it may alarm; 0 once it may."""
+        if self.is_warm:
+            return 0
+        baseline_left = max(self._settings.baseline_windows - self.baseline.window_count, 0)
+        return baseline_left + max(self._settings.warm_up_windows + LAG_WINDOWS - self._history_total, 1)
+
+    @property
     def has_open_anomaly(self) -> bool:
         """Whether an anomaly is going on."""
         return self._is_open

@@ -51,6 +51,9 @@ class Metrics:
         )
         self.log_append_seconds = histogram("log_append_seconds", "Time of one group commit of the durable log.")
         self.log_bytes = gauge("log_bytes", "Bytes that the durable log holds.")
+        self.log_max_bytes = gauge(
+            "log_max_bytes", "Bytes that the durable log may hold; then senders are told to wait."
+        )
         self.queue_items = gauge("queue_items", "Items in the durable log that a cursor has yet to pass.", "cursor")
         self.queue_bytes = gauge("queue_bytes", "Bytes in the durable log that a cursor has yet to pass.", "cursor")
         self.forward_items = counter(
@@ -82,6 +85,9 @@ class Metrics:
             "detection_unscored_items", "Items that no window took, by reason.", "reason"
         )
         self.detection_streams = gauge("detection_streams", "Streams that are followed.", "kind")
+        self.detection_warming_up_streams = gauge(
+            "detection_warming_up_streams", "Streams that are followed and cannot alarm yet."
+        )
         self.detection_lag_seconds = gauge(
             "detection_lag_seconds", "Age of the oldest item that awaits its verdict.", "worker"
         )

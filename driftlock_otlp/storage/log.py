@@ -112,6 +112,7 @@ class SegmentLog:
         self._durability = durability
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
+        metrics.log_max_bytes.set(max_bytes)
         self._metrics = metrics
         self._write = write
         self._sync = sync

@@ -103,6 +103,15 @@ class WindowAssembler:
         """Return when the oldest open window opened."""
         return min((window.opened_unix_nano for window in self._all()), default=None)
 
+    def open_counts(self) -> dict[StreamKey, tuple[int, int, int]]:
+        """Return (windows, records, when the oldest opened) of the streams that have open windows."""
+        counts: dict[StreamKey, tuple[int, int, int]] = {}
+        for window in self._all():
+            opened = window.opened_unix_nano
+            windows, records, oldest = counts.get(window.key, (0, 0, opened))
+            counts[window.key] = windows + 1, records + len(window.positions), min(oldest, opened)
+        return counts
+
     def open_windows(self, key: StreamKey) -> list[dict[str, Any]]:
         """Return the open windows of a stream as plain values."""
         return [

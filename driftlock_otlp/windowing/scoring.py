@@ -7,6 +7,7 @@ driven by requests and by the clock, does no I/O, and the same input gives the s
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,10 +21,11 @@ from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, 
 from driftlock_otlp.detection.explain import explain, severity
 from driftlock_otlp.errors import CompressorError
 from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, StreamKey, WindowFacts
+from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
-from driftlock_otlp.windowing.batch import Shaper
 from driftlock_otlp.windowing.streams import new_shaper, split_request
+from driftlock_otlp.windowing.tracked_stream import TrackedStream
 
 _MAX_AHEAD_NANO = 3_600 * 10**9
 """Event times further than this ahead of the clock are not believed."""
@@ -89,20 +91,6 @@ def detector_settings(config: Config, kind: str) -> DetectorSettings:
     )
 
 
-class _Stream:
-    """Everything remembered about one stream."""
-
-    __slots__ = ("anomaly_id", "detector", "fingerprint", "key", "last_event_unix_nano", "shaper")
-
-    def __init__(self, key: StreamKey, detector: StreamDetector, shaper: Shaper, detector_fingerprint: str) -> None:
-        self.key = key
-        self.detector = detector
-        self.shaper = shaper
-        self.fingerprint = detector_fingerprint
-        self.anomaly_id = ""
-        self.last_event_unix_nano = 0
-
-
 class StreamScoring:
     """Windows and detectors of the streams of one partition.
 
@@ -121,7 +109,7 @@ class StreamScoring:
         self._partition = partition
         self._with_records = with_records
         self._assembler = WindowAssembler(config.windows)
-        self._streams: dict[StreamKey, _Stream] = {}
+        self._streams: dict[StreamKey, TrackedStream] = {}
         self._is_mine: dict[StreamKey, bool] = {}
         self._changed: set[StreamKey] = set()
         self._settings = {kind: detector_settings(config, kind) for kind in type(config.windows).model_fields}
@@ -184,6 +172,21 @@ class StreamScoring:
         """Return how many streams cannot alarm yet."""
         return sum(not stream.detector.is_warm for stream in self._streams.values())
 
+    def live_streams(self, most: int) -> list[LiveStream]:
+        """Return how at most `most` streams are: those with anomalies first, then the latest by their last window."""
+        chosen = heapq.nlargest(
+            most,
+            self._streams.values(),
+            key=lambda stream: (stream.detector.has_open_anomaly, stream.last_event_unix_nano, stream.key),
+        )
+        counts = self._assembler.open_counts()
+        live = []
+        for stream in chosen:
+            windows, records, opened_unix_nano = counts.get(stream.key, (0, 0, self.clock_unix_nano))
+            age_s = (self.clock_unix_nano - opened_unix_nano) / 1e9
+            live.append(stream.live(self._config.window(stream.key.kind).size, windows, records, age_s))
+        return live
+
     def take_changed(self) -> list[StreamKey]:
         """Return the streams that changed since this was last called."""
         changed = sorted(self._changed)
@@ -244,11 +247,11 @@ class StreamScoring:
             mine = self._is_mine[key] = int.from_bytes(digest, "big") % count == index
         return mine
 
-    def _stream(self, key: StreamKey) -> _Stream:
+    def _stream(self, key: StreamKey) -> TrackedStream:
         stream = self._streams.get(key)
         if stream is None:
             detector = StreamDetector(self._settings[key.kind], self._compressor)
-            stream = _Stream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
+            stream = TrackedStream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
             self._streams[key] = stream
         return stream
 
@@ -262,7 +265,7 @@ class StreamScoring:
                 verdicts.windows[window.key.kind, "unscored"] += 1
                 verdicts.unscored_items["compressor"] += len(window.positions)
 
-    def _score(self, stream: _Stream, window: Window, verdicts: Verdicts) -> None:
+    def _score(self, stream: TrackedStream, window: Window, verdicts: Verdicts) -> None:
         times = window.batch.times_unix_nano
         # A sender's clock that is far ahead must not be the reference of the windows that follow.
         latest = window.closed_unix_nano + _MAX_AHEAD_NANO
@@ -284,11 +287,14 @@ class StreamScoring:
             how = "adopted" if score.is_adopted else "recovered"
             verdicts.resolved.append((stream.anomaly_id, last, how))
         verdicts.windows[stream.key.kind, _outcome(score)] += 1
-        verdicts.facts.append(_facts(window, score))
+        facts = _facts(window, score)
+        verdicts.facts.append(facts)
+        stream.last_window = facts
+        stream.window_count += 1
         detector.learn_one(score)
         stream.last_event_unix_nano = max(last, previous)
 
-    def _record_scores(self, stream: _Stream, window: Window, score: WindowScore) -> RecordScores:
+    def _record_scores(self, stream: TrackedStream, window: Window, score: WindowScore) -> RecordScores:
         margins = stream.detector.record_margins(score)
         return RecordScores(
             window.positions,
@@ -300,7 +306,7 @@ class StreamScoring:
             score.is_anomalous,
         )
 
-    def _anomaly(self, stream: _Stream, window: Window, score: WindowScore) -> Anomaly:
+    def _anomaly(self, stream: TrackedStream, window: Window, score: WindowScore) -> Anomaly:
         key, batch, baseline = stream.key, window.batch, stream.detector.baseline
         subject = f"{key.service} {key.name}" if key.name else key.service
         told = explain(stream.detector, score, key.kind, subject, self._config.detection.quote_max_bytes)

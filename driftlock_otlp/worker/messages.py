@@ -11,6 +11,7 @@ import struct
 import msgspec
 
 from driftlock_otlp.model import Anomaly, ItemRange, WindowFacts
+from driftlock_otlp.observability.live import LiveStream
 
 LENGTH = struct.Struct(">I")
 
@@ -55,6 +56,16 @@ class Recorded(msgspec.Struct, tag=True):
     position: int
 
 
+class Describe(msgspec.Struct, tag=True):
+    """To the worker: say how the streams are.
+
+    Attributes:
+        most: Streams to tell of at most.
+    """
+
+    most: int
+
+
 class Stop(msgspec.Struct, tag=True):
     """To the worker: write a checkpoint and end."""
 
@@ -64,13 +75,15 @@ class Ready(msgspec.Struct, tag=True):
 
     Attributes:
         position: Where it goes on reading.
-        stream_count: Streams taken over from the checkpoint.
-        learning_anew: Streams that warm up again since their detector changed.
+        streams: (kind, count) of the streams taken over from the checkpoint.
+        warming_up: Those of them that cannot alarm yet.
+        learning_anew: Those that warm up again since their detector changed.
     """
 
     position: int
-    stream_count: int
-    learning_anew: list[str]
+    streams: list[tuple[str, int]] = []
+    warming_up: int = 0
+    learning_anew: list[str] = []
 
 
 class Progress(msgspec.Struct, tag=True):
@@ -105,15 +118,27 @@ class Progress(msgspec.Struct, tag=True):
     oldest_open_unix_nano: int = 0
 
 
-ToWorker = Start | Advance | Recorded | Stop
+class Streams(msgspec.Struct, tag=True):
+    """To the service: how the streams are, as was asked.
+
+    Attributes:
+        streams: Some or all of them.
+    """
+
+    streams: list[LiveStream]
+
+
+ToWorker = Start | Advance | Recorded | Describe | Stop
 """What a worker is told."""
+ToService = Ready | Progress | Streams
+"""What a worker says."""
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-_to_service: msgspec.msgpack.Decoder[Ready | Progress] = msgspec.msgpack.Decoder(Ready | Progress)
+_to_service: msgspec.msgpack.Decoder[ToService] = msgspec.msgpack.Decoder(ToService)
 
 
-def encode(message: ToWorker | Ready | Progress) -> bytes:
+def encode(message: ToWorker | ToService) -> bytes:
     """Return the message with its length in front."""
     data = _encoder.encode(message)
     return LENGTH.pack(len(data)) + data
@@ -124,6 +149,6 @@ def decode_for_worker(data: bytes) -> ToWorker:
     return _to_worker.decode(data)
 
 
-def decode_for_service(data: bytes) -> Ready | Progress:
+def decode_for_service(data: bytes) -> ToService:
     """Return the message in `data`, without its length."""
     return _to_service.decode(data)

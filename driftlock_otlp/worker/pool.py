@@ -21,39 +21,28 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.model import Anomaly, NewEntry
+from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import anomalies, verdicts, windows
 from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
 from driftlock_otlp.worker import messages
+from driftlock_otlp.worker.partition import Partition
 
 _POLL_S = 0.02
 _RESTART_DELAYS_S = (0.2, 1.0, 5.0, 15.0)
 _STABLE_AFTER_S = 60.0
 _QUIET_WRITE_S = 1.0
 """Without anomalies, facts and cursors are written this often only: they can be computed again."""
+_FRESH_S = 1.0
+"""Workers are asked no more often than this how their streams are."""
+_ANSWER_S = 1.0
+"""Longest wait for their answer; then the one before is shown."""
+_MOST_LIVE_STREAMS = 1_000
 
 _logger = structlog.get_logger(__name__)
 
 OnOpened = Callable[[sqlite3.Connection, Anomaly], None]
 """Called for each new anomaly, in the transaction that records it."""
-
-
-class _Worker:
-    """One partition: its process, and how far it has come."""
-
-    def __init__(self, index: int, count: int) -> None:
-        self.index = index
-        self.cursor_name = f"detect:{index}-of-{count}"
-        self.process: asyncio.subprocess.Process | None = None
-        self.is_ready = False
-        self.watermark = 0
-        self.checkpoint = 0
-        self.read_position = 0
-        self.told_end = 0
-        self.oldest_open_unix_nano = 0
-        self.pending: list[messages.Progress] = []
-        self.streams: dict[str, int] = {}
-        self.warming_up = 0
 
 
 class WorkerPool:
@@ -89,7 +78,7 @@ class WorkerPool:
         self._clock = clock
         self._on_opened = on_opened
         count = config.detection.workers
-        self._workers = [_Worker(index, count) for index in range(count)]
+        self._workers = [Partition(index, count) for index in range(count)]
         youngest_s = min(getattr(config.windows, kind).max_age for kind in type(config.windows).model_fields)
         # Fine enough to close windows in time, coarse enough to leave an idle disk alone.
         self._tick_s = min(max(youngest_s / 4, 0.05), 1.0)
@@ -113,6 +102,34 @@ class WorkerPool:
     def checkpoint(self) -> int:
         """The log is needed from this position on, in case a worker starts again."""
         return min(worker.checkpoint for worker in self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes that run."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
+
+    async def look(self) -> tuple[list[LiveWorker], list[LiveStream]]:
+        """Return how the workers are and how their streams are, as far as they say so in time.
+
+        What a worker that is busy or down said last is repeated.
+        """
+        now_s = time.monotonic()
+        asked = [
+            worker
+            for worker in self._workers
+            if worker.is_ready and (worker.described_s is None or now_s - worker.described_s >= _FRESH_S)
+        ]
+        for worker in asked:
+            worker.described.clear()
+            self._send(worker, messages.Describe(_MOST_LIVE_STREAMS // len(self._workers)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                for worker in asked:
+                    await worker.described.wait()
+        return (
+            [worker.live(self._clock(), self._log.end().position) for worker in self._workers],
+            [stream for worker in self._workers for stream in worker.live_streams],
+        )
 
     async def start(self) -> None:
         """Start the workers and return; they take over their streams in the background."""
@@ -141,7 +158,7 @@ class WorkerPool:
         with contextlib.suppress(RetryableError):
             await self._write_pending()
 
-    async def _keep_running(self, worker: _Worker) -> None:
+    async def _keep_running(self, worker: Partition) -> None:
         failures = 0
         while not self._stopping.is_set():
             started_s = time.monotonic()
@@ -155,13 +172,14 @@ class WorkerPool:
                 return
             failures = 1 if time.monotonic() - started_s > _STABLE_AFTER_S else failures + 1
             delay_s = _RESTART_DELAYS_S[min(failures, len(_RESTART_DELAYS_S)) - 1]
+            worker.restart_count += 1
             self._metrics.worker_restarts.inc()
             code = worker.process.returncode if worker.process is not None else None
             _logger.error("worker_ended", worker=worker.index, exit_code=code, restart_in_s=delay_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
-    async def _run(self, worker: _Worker) -> None:
+    async def _run(self, worker: Partition) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -200,16 +218,25 @@ class WorkerPool:
                 process.kill()
                 await process.wait()
 
-    def _checkpoint_path(self, worker: _Worker) -> Path:
+    def _checkpoint_path(self, worker: Partition) -> Path:
         return self._config.queue.path / f"detector-{worker.index}-of-{len(self._workers)}.db"
 
-    def _take(self, worker: _Worker, message: messages.Ready | messages.Progress) -> None:
+    def _take(self, worker: Partition, message: messages.ToService) -> None:
+        if isinstance(message, messages.Streams):
+            worker.live_streams, worker.described_s = message.streams, time.monotonic()
+            worker.described.set()
+            return
         if isinstance(message, messages.Ready):
             worker.is_ready = True
             worker.checkpoint = message.position
             worker.read_position = message.position
+            worker.streams, worker.warming_up = dict(message.streams), message.warming_up
+            self._show_streams()
             _logger.info(
-                "worker_ready", worker=worker.index, position=message.position, stream_count=message.stream_count
+                "worker_ready",
+                worker=worker.index,
+                position=message.position,
+                stream_count=sum(worker.streams.values()),
             )
             if message.learning_anew:
                 _logger.warning(
@@ -248,11 +275,9 @@ class WorkerPool:
             if worker.is_ready and worker.told_end != end:
                 worker.told_end = end
                 self._send(worker, messages.Advance(end))
-            oldest = worker.oldest_open_unix_nano
-            lag_s = (self._clock() - oldest) / 1e9 if oldest and worker.watermark < end else 0.0
-            self._metrics.detection_lag_seconds.labels(str(worker.index)).set(max(lag_s, 0.0))
+            self._metrics.detection_lag_seconds.labels(str(worker.index)).set(worker.lag_s(self._clock(), end))
 
-    def _send(self, worker: _Worker, message: messages.ToWorker) -> None:
+    def _send(self, worker: Partition, message: messages.ToWorker) -> None:
         process = worker.process
         if process is None or process.stdin is None or process.returncode is not None or process.stdin.is_closing():
             return
@@ -308,12 +333,10 @@ class WorkerPool:
                 # What is not urgent waits for the next write, merged into one message.
                 merged = _merged(batch)
                 worker.pending[: len(batch)] = [merged]
-        for kind in type(self._config.windows).model_fields:
-            count = sum(worker.streams.get(kind, 0) for worker in self._workers)
-            self._metrics.detection_streams.labels(kind).set(count)
+        self._show_streams()
 
     def _record(
-        self, connection: sqlite3.Connection, batches: list[tuple[_Worker, list[messages.Progress]]]
+        self, connection: sqlite3.Connection, batches: list[tuple[Partition, list[messages.Progress]]]
     ) -> tuple[list[Anomaly], int]:
         opened = []
         for worker, batch in batches:
@@ -344,6 +367,12 @@ class WorkerPool:
         for message in news:
             for anomaly_id, _, resolution in message.resolved:
                 _logger.info("anomaly_resolved", id=anomaly_id, resolution=resolution)
+
+    def _show_streams(self) -> None:
+        for kind in type(self._config.windows).model_fields:
+            count = sum(worker.streams.get(kind, 0) for worker in self._workers)
+            self._metrics.detection_streams.labels(kind).set(count)
+        self._metrics.detection_warming_up_streams.set(sum(worker.warming_up for worker in self._workers))
 
     def _count(self, batch: list[messages.Progress]) -> None:
         for message in batch:

@@ -70,7 +70,8 @@ class Worker:
         self._reported_checkpoint = self._position
         self._checkpoint_due_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
         anew = self._scoring.restore(place[1], self._checkpoint.states())
-        self._send(messages.Ready(self._position, sum(self._scoring.stream_counts().values()), anew))
+        counts = self._scoring.stream_counts()
+        self._send(messages.Ready(self._position, list(counts.items()), self._scoring.warming_up_count(), anew))
 
     def read_until(self, end: int) -> bool:
         """Score one chunk of the entries before `end`; return whether there is more."""
@@ -147,6 +148,10 @@ class Worker:
         self._checkpoint.close()
         self._reader.close()
 
+    def describe(self, most: int) -> None:
+        """Say how at most `most` streams are."""
+        self._send(messages.Streams(self._scoring.live_streams(most)))
+
     def report_idle(self) -> None:
         """Prepare the checkpoint that fell due while nothing came."""
         if time.monotonic() < self._checkpoint_due_s or not self.is_settled:
@@ -174,7 +179,7 @@ class Worker:
         oldest = self._scoring.oldest_position()
         return self._position if oldest is None else oldest
 
-    def _send(self, message: messages.Ready | messages.Progress) -> None:
+    def _send(self, message: messages.ToService) -> None:
         self._answers.write(messages.encode(message))
         self._answers.flush()
 
@@ -217,6 +222,8 @@ def _work(worker: Worker, orders: _Orders) -> None:
                 return
             if isinstance(order, messages.Recorded):
                 worker.confirm(order.position)
+            elif isinstance(order, messages.Describe):
+                worker.describe(order.most)
             elif isinstance(order, messages.Advance):
                 end = max(end, order.end)
                 has_more = True

@@ -137,3 +137,14 @@ def test_restored_windows_go_on_as_if_nothing_had_happened(session_key: str | No
     second.settle()
     assert second.oldest_position() == first.oldest_position()
     assert [feed(second, turn) for turn in range(5, 12)] == expected[5:]
+
+
+def test_open_windows_are_counted_by_stream() -> None:
+    windows = assembler(size=4, session_key="user")
+    assert windows.open_counts() == {}
+    other = StreamKey("traces", "shop")
+    list(windows.add(batch(0, 3, **{"attributes.user": ["ann", "bob", "ann"]}), 10))
+    list(windows.advance(1002 * SECOND))
+    list(windows.add(batch(3, 1, **{"attributes.user": ["cid"]}), 20))
+    list(windows.add(batch(0, 2, other, **{"attributes.user": [None, None]}), 30))
+    assert windows.open_counts() == {LOGS: (3, 4, 1000 * SECOND), other: (1, 2, 1002 * SECOND)}

@@ -289,3 +289,34 @@ def _with_times(signal: Signal, payload: bytes, time_unix_nano: int) -> bytes:
                     point.time_unix_nano = time_unix_nano
     encoded: bytes = message.SerializeToString()
     return encoded
+
+
+def test_a_stream_says_when_it_may_alarm_and_which_anomaly_goes_on() -> None:
+    target = scoring()
+    left, anomalies = [], []
+    for turn in range(70):
+        feed(target, Signal.LOGS, range(turn, turn + 1))
+        (stream,) = target.live_streams(10)
+        left.append(stream.windows_to_warm)
+        anomalies.append(stream.anomaly_id)
+        assert stream.window_count == turn + 1
+    assert left[: 12 + 20 + 6] == list(range(12 + 20 + 6 - 1, -1, -1))
+    assert set(left[12 + 20 + 6 :]) == {0}
+    assert set(anomalies[: FAULT.start]) == {""}
+    (opened,) = [anomaly.id for verdict in undisturbed(Signal.LOGS)[: FAULT.stop] for anomaly in verdict.opened]
+    assert anomalies[-1] == opened
+    assert stream.last_outcome == "anomalous"
+    assert stream.last_score >= 0.5
+
+
+def test_of_many_streams_those_with_anomalies_are_shown_first_then_the_latest() -> None:
+    target = scoring()
+    feed(target, Signal.LOGS, range(70))
+    for number in range(30):
+        payload = Traffic(number, service=f"service-{number}-{'x' * 500}").logs(WINDOW + 1)
+        target.feed(Signal.LOGS, payload, 100_000 + number, CLOCK + 1000 * SECOND)
+    shown = target.live_streams(5)
+    assert len(shown) == 5
+    assert [bool(stream.anomaly_id) for stream in shown] == [True, False, False, False, False]
+    assert all(len(stream.key.service) <= 200 for stream in shown)
+    assert [stream.open_record_count for stream in shown[1:]] == [1] * 4

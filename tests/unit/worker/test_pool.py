@@ -181,3 +181,44 @@ async def test_two_workers_share_the_streams(
         assert bench.metrics.registry.get_sample_value("driftlock_detection_streams", {"kind": "logs"}) == 12
     finally:
         await bench.pool.stop(20.0)
+
+
+async def test_whoever_looks_sees_workers_and_streams_as_they_are(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    for _ in range(5):
+        await bench.append()
+    await bench.judged()
+    (worker,), (stream,) = await bench.pool.look()
+    end = bench.log.end().position
+    assert (worker.pid, worker.is_ready, worker.restart_count) == (bench.pids()[0], True, 0)
+    assert (worker.read_position, worker.watermark, worker.lag_s) == (end, end, 0.0)
+    assert (worker.stream_count, worker.warming_up_count) == (1, 1)
+    assert (stream.key.kind, stream.window_count, stream.open_record_count) == ("logs", 5, 0)
+    value = bench.metrics.registry.get_sample_value
+    assert value("driftlock_detection_warming_up_streams") == 1
+
+
+async def test_a_worker_that_does_not_answer_keeps_nobody_waiting(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    await bench.append()
+    await bench.judged()
+    _, before = await bench.pool.look()
+    (pid,) = bench.pids()
+    os.kill(pid, process_signal.SIGSTOP)
+    try:
+        await asyncio.sleep(1.1)  # what was said a moment ago is not asked again
+        started_s = time.monotonic()
+        (worker,), after = await bench.pool.look()
+        assert time.monotonic() - started_s < 5.0
+        assert after == before
+        assert worker.said_s_ago is not None
+        assert worker.said_s_ago > 1.0
+    finally:
+        os.kill(pid, process_signal.SIGCONT)
+
+
+async def test_whoever_looks_while_a_worker_is_down_sees_that(bench: Bench) -> None:
+    (worker,), streams = await bench.pool.look()
+    assert (worker.pid, worker.is_ready, worker.said_s_ago, streams) == (None, False, None, [])

@@ -36,7 +36,7 @@ class Bench:
         self._answers = io.BytesIO()
         return Worker(self._order, self._answers)
 
-    def said(self) -> list[messages.Ready | messages.Progress]:
+    def said(self) -> list[messages.ToService]:
         """Return what the worker has said since last asked."""
         data, found = self._answers.getvalue(), []
         while data:
@@ -63,7 +63,7 @@ def test_a_worker_without_a_checkpoint_begins_where_it_is_told_and_remembers_whe
 ) -> None:
     bench = Bench(config, log, tmp_path, position=123)
     worker = bench.start()
-    assert bench.said() == [messages.Ready(123, 0, [])]
+    assert bench.said() == [messages.Ready(123)]
     worker.close()
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
         assert checkpoint.place() == (123, 0)
@@ -118,7 +118,7 @@ async def test_a_checkpoint_waits_until_its_verdicts_are_durable(
     assert told.checkpoint == log.end().position
     worker.close()
     assert bench.start()
-    assert bench.said() == [messages.Ready(log.end().position, 1, [])]
+    assert bench.said() == [messages.Ready(log.end().position, [("logs", 1)], 1)]
 
 
 async def test_a_worker_that_dies_unconfirmed_says_everything_again(
@@ -230,3 +230,46 @@ async def test_an_idle_worker_writes_the_checkpoint_that_fell_due(
     assert isinstance(told, messages.Progress)
     assert told.checkpoint == log.end().position
     worker.close()
+
+
+async def test_a_worker_says_how_its_streams_are_when_it_is_asked(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await bench.append(2 * SIZE + 3)
+    bench.read_all(worker)
+    bench.said()
+    worker.describe(10)
+    (answer,) = bench.said()
+    assert isinstance(answer, messages.Streams)
+    (stream,) = answer.streams
+    assert (stream.key.kind, stream.window_size, stream.open_window_count, stream.open_record_count) == (
+        "logs",
+        SIZE,
+        1,
+        3,
+    )
+    assert (stream.window_count, stream.baseline_window_count, stream.last_outcome) == (2, 2, "warming_up")
+    # 12 windows of baseline, 20 of calibration and 6 of lag, of which two have come.
+    assert stream.windows_to_warm == 12 + 20 + 6 - 2
+    worker.describe(0)
+    assert bench.said() == [messages.Streams([])]
+    worker.close()
+
+
+async def test_a_worker_that_starts_again_says_at_once_what_it_has_taken_over(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await bench.append(SIZE)
+    bench.read_all(worker)
+    worker.prepare_stop()
+    worker.confirm(log.end().position)
+    worker.close()
+    again = bench.start()
+    (ready,) = bench.said()
+    assert isinstance(ready, messages.Ready)
+    assert (ready.streams, ready.warming_up) == ([("logs", 1)], 1)
+    again.close()

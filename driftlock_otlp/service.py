@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from driftlock_otlp.api.app import ApiServer, build_app
+from driftlock_otlp.api.health_check import HealthCheck
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import RetryableError
@@ -84,12 +85,15 @@ class Service:
         )
         self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
         self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version()))
+        health_check = config.extensions.health_check
         components: list[Component] = [
+            # First to start and last to stop: probes are answered, with 503, while the others come up and go down.
+            self.api,
+            *([HealthCheck(health_check, self.readiness)] if health_check is not None else []),
             *(EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters),
             QuarantineRelease([self._deliverer(name) for name in config.forward.exporters], self._state, self.metrics),
             *self._routes,
             self.pool,
-            self.api,
             self.gate,
             *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
         ]

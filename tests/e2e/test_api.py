@@ -7,13 +7,14 @@ import json
 import os
 import signal as process_signal
 import urllib.error
+import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftlock_otlp.model import Signal
 from tests.doubles.otlp_sink import OtlpSink
 from tests.e2e.conftest import NewSidecar
-from tests.e2e.sidecar import Sidecar
+from tests.e2e.sidecar import Sidecar, free_ports
 from tests.e2e.traffic import Traffic
 
 
@@ -46,6 +47,42 @@ async def test_it_is_healthy_before_it_is_ready_and_says_what_it_waits_for(new_s
     assert await asyncio.to_thread(sidecar.status, "/healthz") == 200
     await sidecar.wait_ready()
     assert len(sidecar.logged("worker_ended")) == 1
+
+
+async def test_a_probe_made_for_a_collector_sees_it_come_up_and_go_down(new_sidecar: NewSidecar) -> None:
+    (port,) = free_ports(1)
+    sidecar = new_sidecar(None, {"extensions": {"health_check": {"endpoint": f"127.0.0.1:{port}"}}})
+
+    def probe() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10.0) as response:
+                return response.status, json.loads(response.read())["status"]
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())["status"]
+        except OSError:
+            return 0, ""
+
+    await sidecar.start(is_ready=False)
+    seen: set[tuple[int, str]] = set()
+
+    def is_available() -> bool:
+        seen.add(probe())
+        return (200, "Server available") in seen
+
+    await sidecar.wait_until(is_available, "is not available")
+    assert (503, "Server not available") in seen
+    # A worker that hangs makes the end last long enough to be looked at.
+    (worker,) = sidecar.worker_pids()
+    os.kill(worker, process_signal.SIGSTOP)
+    stopping = asyncio.create_task(sidecar.stop())
+    try:
+        await sidecar.wait_until(lambda: probe() == (503, "Server not available"), "is still available")
+        assert await asyncio.to_thread(waiting_for, sidecar) == ["receivers"]
+        assert await asyncio.to_thread(sidecar.status, "/healthz") == 200
+    finally:
+        os.kill(worker, process_signal.SIGCONT)
+        assert await stopping == 0
 
 
 async def test_metrics_can_be_parsed_and_count_what_was_sent(new_sidecar: NewSidecar, sink: OtlpSink) -> None:

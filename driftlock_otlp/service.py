@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal as signals
 import sqlite3
 import time
@@ -142,6 +143,7 @@ class Service:
                 # Nothing acknowledged is lost: it is in the durable log.
                 signals.signal(number, signals.SIG_DFL)
                 signals.raise_signal(number)
+                os._exit(128 + number)  # the kernel keeps such a signal from process 1 of a container
             first_s = loop.time()
             _logger.info("stopping", signal=number.name, grace_s=self._config.service.shutdown_grace)
             stopping.set()

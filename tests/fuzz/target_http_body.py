@@ -1,0 +1,145 @@
+"""HTTP bodies: read alike however they are cut, and as the reference decompressors read them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import zlib
+from typing import Any
+
+import cramjam
+import zstandard
+
+from driftlock_otlp.config.receivers import AuthConfig
+from driftlock_otlp.errors import DecodeError, PayloadTooLargeError
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.receiver.gate import Gate
+from driftlock_otlp.receiver.http_body import MAX_PARTS, read_body
+
+LIMIT = 1 << 16
+"""Small, so that bombs are cheap to find."""
+
+CODINGS = ("", "gzip", "zlib", "deflate", "zstd", "snappy", "x-snappy-framed")
+_PACK = 128
+"""Bit of the first byte: the body is not yet compressed."""
+
+_SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
+
+_gate = Gate(AuthConfig(), 64 << 20, Metrics())
+_tenant = _gate.authenticate(None, None)
+
+
+def check(data: bytes) -> None:
+    """Read a body; the first byte tells its coding and whether to compress it first, the second where to cut."""
+    head, body = data[:2].ljust(2, b"\0"), data[2:]
+    coding = CODINGS[head[0] % 128 % len(CODINGS)]
+    if head[0] & _PACK:
+        packed = _packed(coding, body)
+        assert _read(packed, coding, head[1] + 1) == (body if len(body) <= LIMIT else PayloadTooLargeError)
+        return
+    outcome = _read(body, coding, head[1] + 1)
+    assert outcome == _read(body, coding, len(body) + 1), "how a body is cut changes how it is read"
+    if len(body) > LIMIT:
+        assert outcome is PayloadTooLargeError
+        return
+    expected = _reference(coding, body)
+    if isinstance(outcome, type) and isinstance(expected, type):
+        return  # both refuse it; what is too long as well as corrupt may be called either
+    assert outcome == expected, f"{coding}: {outcome!r:.60} instead of {expected!r:.60}"
+
+
+def _read(body: bytes, coding: str, part_bytes: int) -> bytes | type[Exception] | None:
+    parts = [body[start : start + part_bytes] for start in range(0, len(body), part_bytes)] or [b""]
+    messages = [
+        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1} for index, part in enumerate(parts)
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def read() -> bytes | type[Exception] | None:
+        with _gate.admit(_tenant, 0) as room:
+            try:
+                return await read_body(receive, coding, CODINGS, None, LIMIT, room)
+            except (DecodeError, PayloadTooLargeError) as error:
+                assert str(error)
+                return type(error)
+
+    outcome = _loop.run_until_complete(read())
+    assert _gate.in_flight_bytes == 0
+    return outcome
+
+
+_loop = asyncio.new_event_loop()
+
+
+def _packed(coding: str, body: bytes) -> bytes:
+    match coding:
+        case "":
+            return body
+        case "gzip":
+            half = len(body) // 2
+            return gzip.compress(body[:half], 1) + gzip.compress(body[half:], 9)
+        case "zlib" | "deflate":
+            return zlib.compress(body)
+        case "zstd":
+            return zstandard.compress(body)
+        case "snappy":
+            return bytes(cramjam.snappy.compress_raw(body))
+        case _:
+            return bytes(cramjam.snappy.compress(body)) or _SNAPPY_STREAM  # of nothing it makes nothing
+
+
+def _reference(coding: str, body: bytes) -> bytes | type[Exception]:
+    """Decompress in another way than the receiver does."""
+    try:
+        output = _unpacked(coding, body)
+    except (ValueError, EOFError, OSError, zlib.error, zstandard.ZstdError, cramjam.DecompressionError):
+        return DecodeError
+    return output if len(output) <= LIMIT else PayloadTooLargeError
+
+
+def _unpacked(coding: str, body: bytes) -> bytes:
+    if coding == "":
+        return body
+    if coding in ("gzip", "zlib", "deflate"):
+        output = b""
+        while body or not output:
+            stream = zlib.decompressobj(wbits=31 if coding == "gzip" else 15)
+            output += stream.decompress(body, LIMIT + 1 - len(output))
+            if len(output) > LIMIT:
+                return output
+            if not stream.eof:
+                raise EOFError
+            body = stream.unused_data
+            if coding != "gzip" and body:
+                raise ValueError("more than one stream")
+            if not body:
+                break
+        return output
+    if coding == "zstd":
+        return _unzstd(body)
+    if body.startswith(_SNAPPY_STREAM):
+        return bytes(cramjam.snappy.decompress(body))
+    if cramjam.snappy.decompress_raw_len(body) > LIMIT:
+        return bytes(LIMIT + 1)
+    return bytes(cramjam.snappy.decompress_raw(body))
+
+
+def _unzstd(body: bytes) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+        output = reader.read(LIMIT + 1)
+    if len(output) > LIMIT:
+        return output
+    # The reader does not mind a frame that ends early; what is small can be read again, all at once.
+    for _ in range(MAX_PARTS):
+        frame = decompressor.decompressobj()
+        frame.decompress(body)
+        if not frame.eof:
+            raise EOFError
+        body = frame.unused_data
+        if not body:
+            return output
+    raise ValueError("too many frames")

@@ -32,6 +32,11 @@ _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
 
 _SNAPPY_CHUNK_BYTES = 65536
 
+MAX_PARTS = 1000
+"""gzip members and zstd frames of one body. Each costs as much as many kilobytes, however empty it is."""
+
+_MAX_SNAPPY_CHUNKS = 10_000
+
 # HTTP's "deflate" is the zlib format (RFC 9110, 8.4.1.2); the Collector also knows it as "zlib".
 _WINDOW_BITS = {"gzip": _GZIP_WINDOW_BITS, "deflate": _ZLIB_WINDOW_BITS, "zlib": _ZLIB_WINDOW_BITS}
 _PLAIN = frozenset({"", "identity"})
@@ -104,6 +109,11 @@ def _require_within(n_bytes: int, max_bytes: int) -> None:
         raise PayloadTooLargeError(f"the body is larger than the {max_bytes} bytes allowed; send smaller batches")
 
 
+def _require_few(n_parts: int, noun: str, allowed: int = MAX_PARTS) -> None:
+    if n_parts > allowed:
+        raise DecodeError(f"the body consists of more than {allowed} {noun}; compress it as a whole")
+
+
 def _sink(coding: str, allowed: Collection[str], max_bytes: int, room: Reservation) -> _Sink:
     coding = coding.strip().lower()
     if ("" if coding in _PLAIN else coding) not in allowed:
@@ -139,6 +149,7 @@ class _Inflater:
         self._max_bytes = max_bytes
         self._output = _Collector(room)
         self._output_bytes = 0
+        self._members = 1
         self._stream = isal_zlib.decompressobj(wbits=_WINDOW_BITS[coding])
 
     def feed(self, data: bytes) -> None:
@@ -158,6 +169,8 @@ class _Inflater:
     def _next_member(self) -> None:
         if self._coding != "gzip":
             raise DecodeError(f"the body goes on after the end of its {self._coding} data")
+        self._members += 1
+        _require_few(self._members, "gzip members")
         self._stream = isal_zlib.decompressobj(wbits=_GZIP_WINDOW_BITS)
 
     def finish(self) -> bytes:
@@ -173,6 +186,7 @@ class _Zstd:
         self._max_bytes = max_bytes
         self._output = _Collector(room)
         self._output_bytes = 0
+        self._frames = 1
         self._frame = self._new_frame()
 
     @staticmethod
@@ -184,6 +198,8 @@ class _Zstd:
             if self._frame.eof:
                 if not data:
                     return
+                self._frames += 1
+                _require_few(self._frames, "zstd frames")
                 self._frame = self._new_frame()
             try:
                 output = self._frame.decompress(data, self._max_bytes + 1 - self._output_bytes)
@@ -234,8 +250,10 @@ class _Unsnapper:
 
 def _framed_bytes(body: bytes) -> int:
     """Return the uncompressed length that the chunks of a snappy stream declare."""
-    total, at = 0, 0
+    total, at, chunks = 0, 0, 0
     while at < len(body):
+        chunks += 1
+        _require_few(chunks, "snappy chunks", _MAX_SNAPPY_CHUNKS)
         kind, length = body[at], int.from_bytes(body[at + 1 : at + 4], "little")
         if kind == 0x00:  # compressed: a checksum, then a block
             # A declared length that is a lie is found when the block is decompressed.

@@ -1,10 +1,11 @@
-"""uvicorn's HTTP/1.1 protocol with two additions that OTLP and hostile clients call for."""
+"""uvicorn's HTTP/1.1 protocol with three additions that OTLP, Java's HTTP client and hostile clients call for."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from driftlock_otlp.otlp.responses import Encoding, http_refusal
@@ -14,7 +15,7 @@ MAX_HEAD_BYTES = 512 << 10
 
 
 class OtlpHttpProtocol(HttpToolsProtocol):
-    """Answers malformed HTTP with a `google.rpc.Status` and bounds the head of a request, in bytes and time."""
+    """Answers malformed HTTP with a `google.rpc.Status`, bounds the head of a request, and stays with HTTP/1.1."""
 
     head_timeout_s = 60.0
     """A connection whose request head does not arrive within this is closed (`read_header_timeout`)."""
@@ -35,13 +36,41 @@ class OtlpHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; close the connection if the head does not come to an end."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if not self._in_head:
             self._head_bytes = 0
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too long.")
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # A server may ignore Upgrade (RFC 9110, 7.8), and Java's client sends it with every first
+                # request. This parser takes the body for another protocol, and then for the next request:
+                # another one reads the head again, without that field.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                value = b", ".join(option for option in options if option.lower() != b"upgrade")  # noqa: PLW2901
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
@@ -51,9 +80,18 @@ class OtlpHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")  # which the parser turns into an error of its own
+        if self.parser.should_upgrade():
+            return  # Read again in a moment.
         self._in_head = False
         self._have_head()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the body is complete."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def _expect_head(self) -> None:
         if self._head_timer is None:

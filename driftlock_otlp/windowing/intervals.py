@@ -72,6 +72,7 @@ class SeriesMemory:
         self.gap_points = 0
         self.resets = 0
         # [time, start time, value] or [time, start time, count, sum, layout, bucket numbers, counts]
+        # of cumulative points; [time] of others
         self._last: OrderedDict[str, list[Any]] = OrderedDict()
         self._sources: dict[str, list[int]] = {}  # source -> [number, time last seen]
 
@@ -143,7 +144,7 @@ class SeriesMemory:
             self._remember(key, [time])
         else:
             self._remember(key, [time, start, value])
-            if last is None:
+            if last is None or len(last) == 1:  # the last point was not cumulative
                 return
             restarted = _is_restart(start, last[1]) or value < last[2]
             seconds = self._since(last, start, time, restarted)
@@ -168,7 +169,7 @@ class SeriesMemory:
             numbers = [number for pair in counted.buckets for number in pair]
             counts = list(counted.buckets.values())
             self._remember(key, [time, start, counted.count, counted.sum, counted.layout, numbers, counts])
-            if last is None:
+            if last is None or len(last) == 1:  # the last point was not cumulative
                 return
             before = _Counted(last[2], last[3], last[4], _pairs(last[5], last[6]))
             if is_exponential:

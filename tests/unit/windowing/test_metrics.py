@@ -174,6 +174,15 @@ def test_delta_sums_are_rates_of_their_own_interval() -> None:
     _same(_values(_shape(_sum(*points, temporality=DELTA)), "rate"), [3, 4, 7])
 
 
+def test_series_that_becomes_cumulative_begins_anew() -> None:
+    sums, histograms = MetricShaper(), MetricShaper()
+    for at, temporality in enumerate((DELTA, CUMULATIVE, DELTA, CUMULATIVE), start=1):
+        expected = [NAN] if temporality == CUMULATIVE else [5.0]
+        _same(_values(_shape(_sum(_number(5, at, at - 1), temporality=temporality), shaper=sums), "rate"), expected)
+        histogram = _histogram(_histogram_point(at, [1, 2, 2], 9.0, start=at - 1), temporality=temporality)
+        _same(_values(_shape(histogram, shaper=histograms), "count_rate"), expected)
+
+
 def test_non_monotonic_cumulative_sums_are_values() -> None:
     columns = _shape(_sum(_number(5, 0, -9), _number(3, 10, -9), monotonic=False))
     _same(_values(columns, "value"), [5, 3])

@@ -1,4 +1,4 @@
-"""Certificate files of a server: read, checked, and read again when they change.
+"""Certificate files of a `tls` section: read, checked, and read again when they change.
 
 Owns when a change counts: only material that a TLS library accepts as a whole replaces what is
 in use, so that a file caught in the middle of being written does no harm.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -19,7 +21,9 @@ from driftlock_otlp.errors import ConfigError
 
 _logger = structlog.get_logger(__name__)
 
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+Material = TypeVar("Material")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +41,26 @@ class TlsMaterial:
     client_ca: bytes | None
 
 
-class TlsFiles:
+class WatchedTlsFiles(ABC, Generic[Material]):
     """The files of one `tls` section.
 
     Args:
         section: Key of the section, for messages.
-        config: Names the files.
+        reload_interval_s: How often they are looked at.
         clock_s: Seconds of any clock that only goes forward.
 
     Raises:
         ConfigError: The files cannot be used.
     """
 
-    def __init__(self, section: str, config: ServerTlsConfig, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, section: str, reload_interval_s: float, clock_s: Callable[[], float]) -> None:
         self._section = section
-        self._config = config
+        self._reload_interval_s = reload_interval_s
         self._clock_s = clock_s
         self._looked_s = clock_s()
         self._seen = self._read()
         self.context = self._context()
-        """For servers on Python's own TLS."""
+        """For Python's own TLS."""
         self.material = self._seen
 
     def refresh(self) -> bool:
@@ -64,7 +68,7 @@ class TlsFiles:
 
         What cannot be used is logged once and leaves the present files in use.
         """
-        if self._clock_s() - self._looked_s < self._config.reload_interval:
+        if self._clock_s() - self._looked_s < self._reload_interval_s:
             return False
         self._looked_s = self._clock_s()
         try:
@@ -82,6 +86,59 @@ class TlsFiles:
         _logger.info("certificates_reloaded", section=self._section)
         return True
 
+    @abstractmethod
+    def _read(self) -> Material:
+        """Return what the files hold.
+
+        Raises:
+            ConfigError: One cannot be read.
+        """
+
+    @abstractmethod
+    def _context(self) -> ssl.SSLContext:
+        """Return a context of what the files hold.
+
+        Raises:
+            ConfigError: It is not what it should be.
+        """
+
+    def _pem(self, key: str, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{self._section}.{key}: cannot read {path}: {error.strerror}") from None
+
+    def _load_identity(self, context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+        try:
+            context.load_cert_chain(cert_file, key_file)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self._section}: {cert_file} and {key_file} are not a certificate and its key: {error}"
+            ) from None
+
+    def _load_authorities(self, context: ssl.SSLContext, key: str, ca_file: Path) -> None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self._section}.{key}: {ca_file} holds no certificates: {error}") from None
+
+
+class TlsFiles(WatchedTlsFiles[TlsMaterial]):
+    """The files of a server.
+
+    Args:
+        section: Key of the section, for messages.
+        config: Names the files.
+        clock_s: Seconds of any clock that only goes forward.
+
+    Raises:
+        ConfigError: The files cannot be used.
+    """
+
+    def __init__(self, section: str, config: ServerTlsConfig, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        super().__init__(section, config.reload_interval, clock_s)
+
     def _read(self) -> TlsMaterial:
         config = self._config
         ca = config.client_ca_file
@@ -91,29 +148,13 @@ class TlsFiles:
             None if ca is None else self._pem("client_ca_file", ca),
         )
 
-    def _pem(self, key: str, path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{self._section}.{key}: cannot read {path}: {error.strerror}") from None
-
     def _context(self) -> ssl.SSLContext:
         config = self._config
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = _VERSIONS[config.min_version]
+        context.minimum_version = VERSIONS[config.min_version]
         context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(config.cert_file, config.key_file)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self._section}: {config.cert_file} and {config.key_file} are not a certificate and its key: {error}"
-            ) from None
+        self._load_identity(context, config.cert_file, config.key_file)
         if config.client_ca_file is not None:
-            try:
-                context.load_verify_locations(config.client_ca_file)
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"{self._section}.client_ca_file: {config.client_ca_file} holds no certificates: {error}"
-                ) from None
+            self._load_authorities(context, "client_ca_file", config.client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,19 +11,21 @@ from driftlock_otlp.config.values import (
     DEFAULT_REQUEST_LIMIT_BYTES,
     DEFAULT_RESPONSE_LIMIT_BYTES,
     Duration,
-    Endpoint,
     PositiveDuration,
     Secret,
     Section,
     Size,
     Url,
     did_you_mean,
-    is_loopback,
-    mask_user,
 )
 
 EXPORTER_TYPES = {"otlp_grpc": "otlp_grpc", "otlp": "otlp_grpc", "otlp_http": "otlp_http", "otlphttp": "otlp_http"}
 """Exporter types by every spelling the Collector has had for them."""
+
+SIGNALS = ("logs", "metrics", "traces")
+"""The signals, as keys name them."""
+
+Compression = Literal["gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "lz4", "none"]
 
 _PEM = "keys stay out of the configuration: write the PEM to a file and name it with the _file key"
 
@@ -36,7 +37,6 @@ class TlsConfig(Section):
         "max_version": "the newest TLS version is always offered; remove it",
         "cipher_suites": "the suites are those of the TLS library's own secure choice; remove it",
         "curve_preferences": "the curves are those of the TLS library's own secure choice; remove it",
-        "include_system_ca_certs_pool": "ca_file replaces the system's CAs; put both into one file",
         "client_ca_file": "it belongs to a receiver",
         "tpm": "keys in a TPM are not supported",
         "ca_pem": _PEM,
@@ -44,14 +44,17 @@ class TlsConfig(Section):
         "key_pem": _PEM,
     }
 
-    insecure: bool = Field(default=False, description="gRPC only: plaintext. An http:// or https:// scheme wins.")
+    insecure: bool = Field(
+        default=False, description="gRPC: plaintext, unless the endpoint has a scheme: http:// and https:// win."
+    )
     insecure_skip_verify: bool = Field(default=False, description="HTTP only: do not verify the certificate.")
     ca_file: Path | None = Field(default=None, description="PEM file of the CAs to trust; empty: the system's.")
+    include_system_ca_certs_pool: bool = Field(default=False, description="Trust the system's CAs beside ca_file.")
     cert_file: Path | None = Field(default=None, description="PEM file of the client certificate (mTLS).")
     key_file: Path | None = Field(default=None, description="PEM file of the client key (mTLS).")
     server_name_override: str = Field(default="", description="Name expected in the certificate, if not the host's.")
     min_version: Literal["1.2", "1.3"] = Field(
-        default="1.2", description="Oldest TLS version used; gRPC: 1.2 only, its library cannot raise it."
+        default="1.2", description="Oldest TLS version used; gRPC: 1.2 only, since its library cannot raise it."
     )
     reload_interval: PositiveDuration = Field(
         default=10.0, description="The files are looked at this often, and used for new connections when they change."
@@ -100,7 +103,7 @@ class CompressionParams(Section):
     """`exporters.<name>.compression_params`."""
 
     level: int | None = Field(
-        default=None, ge=-1, le=22, description="HTTP: gzip and deflate 0-9, zstd 1-22; empty: fast."
+        default=None, ge=-1, le=22, description="gzip, zlib and deflate: 1-9; zstd: 1-22; empty, 0 or -1: a fast one."
     )
 
 
@@ -112,6 +115,35 @@ class ClientKeepaliveConfig(Section):
     permit_without_stream: bool = Field(default=False, description="Ping also while no call is open.")
 
 
+class SignalConfig(Section):
+    """`exporters.<name>.signals.<signal>`: what is different for logs, metrics or traces; empty: as for the others."""
+
+    protocol: Literal["grpc", "http/protobuf", "http/json"] | None = Field(
+        default=None, description="Protocol of this signal, if it is not the exporter's."
+    )
+    endpoint: Url | None = Field(
+        default=None, description="host:port or URL for gRPC; for HTTP the whole URL, used as it is."
+    )
+    headers: dict[str, Secret] | None = Field(default=None, repr=False, description="Instead of the exporter's.")
+    compression: Compression | None = Field(default=None, description="As exporters.<name>.compression.")
+    timeout: Duration | None = Field(default=None, description="As exporters.<name>.timeout.")
+    tls: TlsConfig | None = Field(
+        default=None, description="As exporters.<name>.tls, instead of that section as a whole."
+    )
+    max_request_size: Size | None = Field(default=None, description="As exporters.<name>.max_request_size.")
+    max_response_size: Size | None = Field(default=None, description="As exporters.<name>.max_response_size.")
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _headers_may_be_pairs(cls, value: object) -> object:
+        return _mapping_of_headers(value)
+
+    @field_validator("compression", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return "none" if value == "" else value
+
+
 class ExporterConfig(Section):
     """`exporters.<type>[/<name>]`: one OTLP destination; the type is otlp_grpc or otlp_http."""
 
@@ -120,26 +152,24 @@ class ExporterConfig(Section):
         " authorization: Bearer ${env:TOKEN}",
         "middlewares": "there are no extensions to call",
         "batcher": "requests are sent on as they came; let the sender batch",
-        "balancer_name": "one destination is one connection; put a load balancer in front",
-        "authority": "set tls.server_name_override",
-        "wait_for_ready": "calls fail at once and are retried as retry_on_failure says",
+        "wait_for_ready": "calls fail at once and are retried as retry_on_failure says; remove it",
         "read_buffer_size": "the buffers of this client adapt themselves; remove it",
         "write_buffer_size": "the buffers of this client adapt themselves; remove it",
         "max_idle_conns": "connections are pooled by the client; remove it",
         "max_idle_conns_per_host": "connections are pooled by the client; remove it",
         "max_conns_per_host": "set sending_queue.num_consumers",
         "idle_conn_timeout": "connections are pooled by the client; remove it",
-        "disable_keep_alives": "connections are always reused",
-        "http2_read_idle_timeout": "OTLP/HTTP is sent over HTTP/1.1",
-        "http2_ping_timeout": "OTLP/HTTP is sent over HTTP/1.1",
-        "force_attempt_http2": "OTLP/HTTP is sent over HTTP/1.1",
-        "cookies": "cookies are never kept",
+        "disable_keep_alives": "connections are always reused; remove it",
+        "http2_read_idle_timeout": "OTLP/HTTP is sent over HTTP/1.1; remove it",
+        "http2_ping_timeout": "OTLP/HTTP is sent over HTTP/1.1; remove it",
+        "force_attempt_http2": "OTLP/HTTP is sent over HTTP/1.1; remove it",
+        "cookies": "cookies are never kept; remove it",
         "profiles_endpoint": "the profiles signal is still in development and not sent",
     }
 
     endpoint: Url = Field(
         default="",
-        description="otlp_grpc: host:port or URL; otlp_http: base URL, /v1/<signal> is appended.",
+        description="otlp_grpc: host:port, URL or unix:/path; otlp_http: base URL, /v1/<signal> is appended.",
     )
     logs_endpoint: Url = Field(default="", description="otlp_http: whole URL for logs, used as it is.")
     metrics_endpoint: Url = Field(default="", description="otlp_http: whole URL for metrics, used as it is.")
@@ -148,14 +178,18 @@ class ExporterConfig(Section):
     headers: dict[str, Secret] = Field(
         default={}, repr=False, description="Headers (gRPC: metadata) sent with every request."
     )
-    compression: Literal["gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "none"] = Field(
+    compression: Compression = Field(
         default="gzip", description="Compression of requests; gRPC: gzip, deflate or none."
     )
     compression_params: CompressionParams = Field(default=CompressionParams(), description="Its level.")
-    timeout: PositiveDuration = Field(default=10.0, description="Longest wait for one answer.")
+    timeout: Duration = Field(default=10.0, description="Longest wait for one answer; 0: no limit.")
     tls: TlsConfig = Field(default=TlsConfig(), description="TLS settings.")
     proxy_url: Url = Field(
         default="", description="otlp_http: proxy to send through; empty: as HTTPS_PROXY, HTTP_PROXY, NO_PROXY say."
+    )
+    authority: str = Field(default="", description="otlp_grpc: the :authority to send, if not the endpoint's host.")
+    balancer_name: Literal["round_robin", "pick_first"] = Field(
+        default="round_robin", description="otlp_grpc: which of a name's addresses are used: all in turn, or one."
     )
     keepalive: ClientKeepaliveConfig = Field(default=ClientKeepaliveConfig(), description="gRPC pings.")
     retry_on_failure: RetryConfig = Field(default=RetryConfig(), description="What to do when sending fails.")
@@ -167,6 +201,14 @@ class ExporterConfig(Section):
         description="Largest request sent, before compression; a larger one is sent in parts.",
     )
     max_response_size: Size = Field(default=DEFAULT_RESPONSE_LIMIT_BYTES, description="Largest response read.")
+    signals: dict[Literal["logs", "metrics", "traces"], SignalConfig] = Field(
+        default={}, description="What is different for one signal."
+    )
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _headers_may_be_pairs(cls, value: object) -> object:
+        return _mapping_of_headers(value)
 
     @field_validator("compression", mode="before")
     @classmethod
@@ -221,68 +263,44 @@ def exporter_type(name: str) -> str:
     return EXPORTER_TYPES[kind]
 
 
-_HTTP_ONLY = ("encoding", "proxy_url", "logs_endpoint", "metrics_endpoint", "traces_endpoint", "compression_params")
-_GRPC_ONLY = ("keepalive",)
-_GRPC_COMPRESSION = ("gzip", "deflate", "none")
+_ENCODINGS = {"http/protobuf": "proto", "http/json": "json"}
 
 
-def check_exporter(name: str, exporter: ExporterConfig, listening: list[Endpoint]) -> None:
-    """Refuse an exporter whose settings do not go together, or that leads back to this sidecar.
+def for_signal(name: str, exporter: ExporterConfig, signal: str) -> tuple[str, ExporterConfig]:
+    """Return the exporter type and the settings in force for one signal.
 
     Args:
-        name: Its key.
+        name: The exporter's key.
         exporter: Its settings.
-        listening: Where this sidecar listens.
+        signal: One of `SIGNALS`.
 
-    Raises:
-        ValueError: It is one of these; the message names the key.
+    Returns:
+        `otlp_grpc` or `otlp_http`, and settings without `signals`; they equal those of another
+        signal if there is no difference.
     """
-    is_http = exporter_type(name) == "otlp_http"
-    foreign = _GRPC_ONLY if is_http else _HTTP_ONLY
-    for key in foreign:
-        # What is set to its default does no harm: `print-config` writes every key.
-        if getattr(exporter, key) == type(exporter).model_fields[key].default:
-            continue
-        raise ValueError(f"exporters.{name}.{key}: only {'otlp_grpc' if is_http else 'otlp_http'} has this setting")
-    if not is_http and exporter.compression not in _GRPC_COMPRESSION:
-        raise ValueError(
-            f"exporters.{name}.compression: gRPC knows {', '.join(_GRPC_COMPRESSION)}, not {exporter.compression!r};"
-            " otlp_http can send it"
-        )
-    if not exporter.endpoint and len(exporter.signal_endpoints) < 3:
-        raise ValueError(f"exporters.{name}.endpoint: is required")
-    for key, endpoint in [("endpoint", exporter.endpoint), *_named(exporter)]:
-        if endpoint:
-            _check_destination(f"exporters.{name}.{key}", endpoint, listening, is_http=is_http)
+    kind = exporter_type(name)
+    own = exporter.signals.get(signal)  # type: ignore[call-overload]  # plain text is compared as it is
+    changed: dict[str, Any] = {"signals": {}}
+    if own is not None:
+        changed |= {key: value for key in type(own).model_fields if (value := getattr(own, key)) is not None}
+        protocol, endpoint = changed.pop("protocol", None), changed.pop("endpoint", None)
+        if protocol is not None:
+            kind = "otlp_grpc" if protocol == "grpc" else "otlp_http"
+            changed["encoding"] = _ENCODINGS.get(protocol, "proto")
+        if endpoint is not None:
+            changed["endpoint" if kind == "otlp_grpc" else f"{signal}_endpoint"] = endpoint
+    return kind, exporter.model_copy(update=changed)
 
 
-def _named(exporter: ExporterConfig) -> list[tuple[str, str]]:
-    return [(f"{signal}_endpoint", endpoint) for signal, endpoint in exporter.signal_endpoints.items()]
-
-
-def _check_destination(key: str, endpoint: str, listening: list[Endpoint], *, is_http: bool) -> None:
-    """Refuse a destination that has no form of an address, or that is ours.
-
-    Raises:
-        ValueError: It is one of these.
-    """
-    shown = mask_user(endpoint)
-    scheme, separator, _ = endpoint.partition("://")
-    if is_http and scheme not in {"http", "https"}:
-        raise ValueError(f"{key}: {shown!r} is not a URL; write for example http://collector:4318")
-    if endpoint.startswith(("unix:", "dns:")):
-        return
-    try:
-        parts = urlsplit(endpoint if separator else f"//{endpoint}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or (port is None and not separator):
-        example = "http://collector:4318" if is_http else "collector:4317"
-        raise ValueError(f"{key}: {shown!r} is not an address; write for example {example}")
-    if any(port == own.port and port != 0 and _is_same_host(host, own.host) for own in listening):
-        raise ValueError(f"{key}: {shown} is this sidecar itself, data would circle; name the next hop instead")
-
-
-def _is_same_host(host: str, own: str) -> bool:
-    return host == own or (is_loopback(host) and is_loopback(own))
+def _mapping_of_headers(value: object) -> object:
+    """Return headers as a mapping, also from the Collector's other form: a list of names and values."""
+    if not isinstance(value, list):
+        return value
+    pairs: dict[str, Any] = {}
+    for pair in value:
+        if not isinstance(pair, dict) or set(pair) != {"name", "value"} or not isinstance(pair["name"], str):
+            raise ValueError("a list of headers has entries of a name and a value, as {name: x-tenant, value: acme}")
+        if pair["name"] in pairs:
+            raise ValueError(f"{pair['name']} is there twice")
+        pairs[pair["name"]] = pair["value"]
+    return pairs

@@ -10,17 +10,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import yaml
 from pydantic import ValidationError
 
+from driftlock_otlp.config.environment import environment_exporter
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.config.values import Section, did_you_mean, section_in
 from driftlock_otlp.errors import ConfigError
 
 _ENV = re.compile(r"\$\$|\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-((?:[^}])*))?\}|\$(?=[A-Za-z_{])")
-_ENVIRONMENT_TLS = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
 
 
 def load(path: Path | None, overrides: list[str] | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -39,11 +38,17 @@ def load(path: Path | None, overrides: list[str] | None = None, environ: Mapping
     tree = _expand(_read_yaml(path), environ, "") if path is not None else {}
     for override in overrides or []:
         _apply_override(tree, override)
-    _add_environment_exporter(tree, environ)
+    from_environment = _add_environment_exporter(tree, environ)
     try:
         return Config.model_validate(tree, context={"from_file": True})
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {line}" for line in _explain(error))) from None
+        lines = _explain(error)
+        if from_environment and any(line.startswith(f"exporters.{from_environment}") for line in lines):
+            lines.append(
+                f"exporters.{from_environment} is what the OTEL_EXPORTER_OTLP_* variables say; a signal without an"
+                " endpoint goes to localhost"
+            )
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in lines)) from None
 
 
 def dump_yaml(config: Config) -> str:
@@ -125,36 +130,19 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {dotted}: {text!r} is not a YAML value: {error}") from None
 
 
-def _add_environment_exporter(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Use `OTEL_EXPORTER_OTLP_ENDPOINT` as the downstream when nothing names one."""
-
-    def variable(name: str) -> str:
-        return environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
-
+def _add_environment_exporter(tree: dict[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Use what `OTEL_EXPORTER_OTLP_*` says as the downstream when nothing names one; return its key."""
     forward = tree.get("forward") or {}
     exporters = tree.get("exporters") or {}
-    if not variable("ENDPOINT") or not isinstance(forward, dict) or not isinstance(exporters, dict):
-        return
-    if forward.get("exporters"):
-        return
-    protocol = variable("PROTOCOL") or "http/protobuf"
-    names = {"grpc": "otlp_grpc/env", "http/protobuf": "otlp_http/env"}
-    if protocol not in names:
-        raise ConfigError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}; supported are grpc and http/protobuf")
-    headers = {}
-    for pair in filter(None, (part.strip() for part in variable("HEADERS").split(","))):
-        name, _, value = pair.partition("=")
-        headers[unquote(name.strip())] = unquote(value.strip())
-    tls = {key: variable(name) for name, key in _ENVIRONMENT_TLS.items() if variable(name)}
-    exporter: dict[str, Any] = {"endpoint": variable("ENDPOINT"), "headers": headers, "tls": tls}
-    if protocol == "grpc":
-        tls["insecure"] = str(variable("INSECURE").lower() == "true")
-    if variable("COMPRESSION"):
-        exporter["compression"] = variable("COMPRESSION")
-    if variable("TIMEOUT"):
-        exporter["timeout"] = f"{variable('TIMEOUT')}ms"
-    tree["exporters"] = {**exporters, names[protocol]: exporter}
-    tree["forward"] = {**forward, "exporters": [names[protocol]]}
+    if not isinstance(forward, dict) or not isinstance(exporters, dict) or forward.get("exporters"):
+        return None
+    found = environment_exporter(environ)
+    if found is None:
+        return None
+    name, exporter = found
+    tree["exporters"] = {**exporters, name: exporter}
+    tree["forward"] = {**forward, "exporters": [name]}
+    return name
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from driftlock_otlp.config.detection import DetectionConfig, WindowConfig, WindowsConfig
-from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, ForwardConfig, check_exporter, exporter_type
+from driftlock_otlp.config.exporter_checks import check_exporter
+from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, ForwardConfig, exporter_type
 from driftlock_otlp.config.operation import ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
 from driftlock_otlp.config.values import Section, did_you_mean

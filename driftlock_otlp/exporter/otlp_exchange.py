@@ -7,12 +7,13 @@ from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
 
+from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from driftlock_otlp.config.exporters import ExporterConfig
+from driftlock_otlp.config.values import mask_user
 from driftlock_otlp.errors import ConfigError, DownstreamTooLargeError, DownstreamUnavailableError
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal
@@ -50,17 +51,20 @@ def closed_error(name: str) -> DownstreamUnavailableError:
     return DownstreamUnavailableError(f"{name}: the exporter is closed")
 
 
-def read_result(signal: Signal, answer: bytes) -> ExportResult:
+def read_result(signal: Signal, answer: bytes, *, is_json: bool = False) -> ExportResult:
     """Return what the response to a successful export says.
 
     Args:
         signal: What was exported.
-        answer: The response message in protobuf. One that cannot be read is no failure, since
-            the data was taken: the result's message says so.
+        answer: The response message. One that cannot be read is no failure, since the data was
+            taken: the result's message says so.
+        is_json: Whether it is JSON, not protobuf.
     """
+    response = _RESPONSES[signal]
     try:
-        partial = _RESPONSES[signal].FromString(answer).partial_success
-    except ProtobufDecodeError:
+        message = Parse(answer, response(), ignore_unknown_fields=True) if is_json else response.FromString(answer)
+        partial = message.partial_success
+    except (ProtobufDecodeError, ParseError, UnicodeDecodeError):
         return ExportResult(message="the answer is not an OTLP response")
     rejected: int = getattr(partial, f"rejected_{signal.item_noun}")
     return ExportResult(rejected_item_count=max(rejected, 0), message=partial.error_message)
@@ -91,17 +95,9 @@ def host_and_port(name: str, endpoint: str) -> tuple[str, int | None]:
         parts = urlsplit(endpoint)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError(f"exporters.{name}.endpoint: {endpoint!r}: {error}") from None
+        raise ConfigError(f"exporters.{name}.endpoint: {mask_user(endpoint)!r}: {error}") from None
     if not host or any(character.isspace() for character in endpoint):
-        raise ConfigError(f"exporters.{name}.endpoint: {endpoint!r} is not a URL; write for example http://host:4318")
+        raise ConfigError(
+            f"exporters.{name}.endpoint: {mask_user(endpoint)!r} is not a URL; write for example http://host:4318"
+        )
     return (f"[{host}]" if ":" in host else host), port
-
-
-def check_client_certificate(name: str, config: ExporterConfig) -> None:
-    """Refuse a client certificate without its key, and the reverse.
-
-    Raises:
-        ConfigError: One of them is missing.
-    """
-    if (config.tls.cert_file is None) != (config.tls.key_file is None):
-        raise ConfigError(f"exporters.{name}.tls: cert_file and key_file belong together; set both or neither")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,15 +17,16 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from driftlock_otlp.config.exporters import ExporterConfig
+from driftlock_otlp.config.values import is_loopback
 from driftlock_otlp.errors import (
     ConfigError,
     DownstreamRejectedError,
     DownstreamTooLargeError,
     DownstreamUnavailableError,
 )
+from driftlock_otlp.exporter.client_tls import ClientTlsFiles
 from driftlock_otlp.exporter.otlp_exchange import (
     HEADER_VALUE,
-    check_client_certificate,
     check_size,
     closed_error,
     host_and_port,
@@ -49,6 +48,12 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+_COMPRESSION = {
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+    "none": grpc.Compression.NoCompression,
+}
+_SCHEMES = frozenset({"http", "https"})
 _ANSWER_TOO_LARGE = "CLIENT: Received message larger than max"
 _HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
 
@@ -67,14 +72,16 @@ class OtlpGrpcExporter:
     def __init__(self, name: str, config: ExporterConfig) -> None:
         self._name = name
         self._target, is_secure = _target(name, config)
-        self._credentials = _credentials(name, config) if is_secure else None
+        self._tls = ClientTlsFiles(f"exporters.{name}.tls", config.tls) if is_secure else None
+        self._options = _options(config, self._target)
         self._metadata = _metadata(name, config.headers)
-        self._timeout_s = config.timeout
+        self._timeout_s = config.timeout or None
+        self._compression = _COMPRESSION[config.compression]
         self._max_request_bytes = config.max_request_size
-        self._max_response_bytes = config.max_response_size
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._channel: Any = None
         self._calls: dict[Signal, Any] = {}
+        self._retired: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     @property
@@ -87,6 +94,8 @@ class OtlpGrpcExporter:
         check_size(self._name, len(payload), self._max_request_bytes)
         if self._is_closed:
             raise closed_error(self._name)
+        if self._tls is not None and self._tls.refresh():
+            self._retire_channel()
         if self._channel is None:
             self._connect()
         try:
@@ -116,29 +125,25 @@ class OtlpGrpcExporter:
         self._is_closed = True
         if self._channel is not None:
             await self._channel.close()
+        await asyncio.gather(*self._retired)
+
+    def _retire_channel(self) -> None:
+        """Let the calls of the present channel end, and no others begin on it: its certificates are old."""
+        if self._channel is None:
+            return
+        task = asyncio.create_task(self._channel.close(self._timeout_s))
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+        self._channel = None
 
     def _connect(self) -> None:
         """Create the channel in the running loop, to which gRPC binds it."""
-        options = (
-            ("grpc.primary_user_agent", user_agent()),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", self._max_response_bytes),
-            # The caller retries, and the caller alone.
-            ("grpc.enable_retries", 0),
-            ("grpc.service_config_disable_resolution", 1),
-            # gRPC would wait up to two minutes before it tries a lost destination again.
-            ("grpc.initial_reconnect_backoff_ms", 500),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
-            ("grpc.use_local_subchannel_pool", 1),
-            # Without keep-alive a peer that vanished is noticed after the kernel's quarter of an
-            # hour. Servers take one ping in five minutes for good manners.
-            ("grpc.keepalive_time_ms", 300_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-        )
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=options)
+        if self._tls is None:
+            self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
         else:
-            self._channel = grpc.aio.secure_channel(self._target, self._credentials, options=options)
+            material = self._tls.material
+            credentials = grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
+            self._channel = grpc.aio.secure_channel(self._target, credentials, options=self._options)
         # Without serializers the calls take and return bytes.
         self._calls = {signal: self._channel.unary_unary(signal.grpc_method) for signal in Signal}
 
@@ -168,7 +173,7 @@ def _target(name: str, config: ExporterConfig) -> tuple[str, bool]:
     endpoint = config.endpoint.strip()
     scheme, separator, _ = endpoint.partition("://")
     scheme = scheme.lower()
-    if not separator or scheme not in {"http", "https"}:
+    if not separator or scheme not in _SCHEMES:
         # `host:port`, or a gRPC name as `dns:///host:port` or `unix:///path`.
         if not endpoint or any(character.isspace() for character in endpoint):
             raise ConfigError(f"exporters.{name}.endpoint: {config.endpoint!r} is not host:port or a URL")
@@ -176,6 +181,41 @@ def _target(name: str, config: ExporterConfig) -> tuple[str, bool]:
     host, port = host_and_port(name, endpoint)
     default_port = 443 if scheme == "https" else 80
     return f"{host}:{default_port if port is None else port}", scheme == "https"
+
+
+def _options(config: ExporterConfig, target: str) -> tuple[tuple[str, str | int], ...]:
+    keepalive, name = config.keepalive, config.tls.server_name_override
+    options: list[tuple[str, str | int]] = [
+        ("grpc.primary_user_agent", user_agent()),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", config.max_response_size),
+        # The caller retries, and the caller alone.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.lb_policy_name", config.balancer_name),
+        # gRPC would wait up to two minutes before it tries a lost destination again.
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.use_local_subchannel_pool", 1),
+        # Without keep-alive a peer that vanished is noticed after the kernel's quarter of an
+        # hour. Servers take one ping in five minutes for good manners.
+        ("grpc.keepalive_time_ms", _milliseconds(keepalive.time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(keepalive.timeout)),
+        ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    if is_loopback(target.rpartition(":")[0].strip("[]")):
+        # As OTLP/HTTP: the environment's proxy is for other machines.
+        options.append(("grpc.enable_http_proxy", 0))
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))
+    if config.authority:
+        options.append(("grpc.default_authority", config.authority))
+    return tuple(options)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(round(seconds * 1000), 1)
 
 
 def _metadata(name: str, headers: Mapping[str, str]) -> tuple[tuple[str, str | bytes], ...]:
@@ -186,29 +226,3 @@ def _metadata(name: str, headers: Mapping[str, str]) -> tuple[tuple[str, str | b
             raise ConfigError(f"exporters.{name}.headers.{key}: gRPC does not allow this name, or its characters")
         entries.append((lower, value.encode() if lower.endswith("-bin") else value))
     return tuple(entries)
-
-
-def _credentials(name: str, config: ExporterConfig) -> Any:
-    check_client_certificate(name, config)
-    tls = config.tls
-    if tls.insecure_skip_verify:
-        raise ConfigError(f"exporters.{name}.tls.insecure_skip_verify: gRPC always verifies; set tls.ca_file instead")
-    roots = _read_pem(name, "ca_file", tls.ca_file)
-    system_roots = ssl.get_default_verify_paths().cafile
-    if roots is None and system_roots is not None:
-        # gRPC would trust the list of CAs in its own package, not the system's.
-        roots = _read_pem(name, "ca_file", Path(system_roots))
-    return grpc.ssl_channel_credentials(
-        root_certificates=roots,
-        private_key=_read_pem(name, "key_file", tls.key_file),
-        certificate_chain=_read_pem(name, "cert_file", tls.cert_file),
-    )
-
-
-def _read_pem(name: str, key: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"exporters.{name}.tls.{key}: cannot read {path}: {error.strerror}") from None

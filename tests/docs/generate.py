@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BeforeValidator
@@ -16,8 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from driftlock_otlp.config.detection import WindowConfig, WindowsConfig
+from driftlock_otlp.config.exporters import ExporterConfig, SignalConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.config.values import Section, parse_bytes, parse_duration, parse_endpoint, section_in
+from driftlock_otlp.observability.collector_metrics import FAMILIES, MIRRORS, NOT_SERVED, NOUNS
 from driftlock_otlp.observability.metrics import Metrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -63,9 +65,12 @@ not set, `$$` is a literal `$`. A variable that is not set and has no default is
 **Secrets.** Header values, and user and password of an endpoint, are shown as `***`.
 
 **OpenTelemetry's own variables.** Where `forward.exporters` is empty, `OTEL_EXPORTER_OTLP_ENDPOINT` names the
-destination, with `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf`, the default, or `grpc`), `_HEADERS`, `_COMPRESSION`,
-`_TIMEOUT` (milliseconds), `_CERTIFICATE`, `_CLIENT_CERTIFICATE`, `_CLIENT_KEY` and, for gRPC, `_INSECURE`. The exporter
-is then called `otlp_http/env` or `otlp_grpc/env`.
+destination, with `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf`, the default, `http/json` or `grpc`), `_HEADERS`,
+`_COMPRESSION`, `_TIMEOUT` (milliseconds), `_CERTIFICATE`, `_CLIENT_CERTIFICATE`, `_CLIENT_KEY` and, for gRPC,
+`_INSECURE`. Each has a form for one signal that wins over it, as `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; over HTTP
+such an endpoint is used as it is. A signal that no endpoint is set for goes to the default of every SDK,
+`http://localhost:4318` or, for gRPC, `http://localhost:4317`; where that is this sidecar itself, it does not start. The
+exporter is called `otlp_http/env` or `otlp_grpc/env`.
 """
 
 _METRICS_INTRODUCTION = """\
@@ -76,6 +81,22 @@ _METRICS_INTRODUCTION = """\
 Served in the Prometheus text format at `/metrics` on `api.endpoint`. Counters only rise while the process lives; labels
 take their values from small sets: signals, transports, outcomes, reasons and the names of configured exporters. Tenants
 are never a label.
+
+"""
+
+_COLLECTOR_INTRODUCTION = """
+## Under the Collector's names
+
+Dashboards and alerts that were made for an OpenTelemetry Collector find its names on the same page, read off the
+counters above. They are the names that a Collector serves through a Prometheus reader listed under
+`service.telemetry.metrics.readers`; the reader it starts by itself leaves `_total` and units out. The labels are the
+Collector's (`receiver`, `transport`, `processor`, `otel_signal`, `exporter`, `outcome`), without those of its libraries
+(`otel_scope_*`, `service_*`, `data_type`).
+
+"""
+
+_COLLECTOR_MISSING = """
+Names that are not served, since nothing here means the same:
 
 """
 
@@ -93,7 +114,20 @@ def metrics_page() -> str:
             name = metric._name + ("_total" if isinstance(metric, Counter) else "")
             labels = ", ".join(f"`{label}`" for label in metric._labelnames)
             rows.append(f"| `{name}` | {metric._type} | {labels} | {metric._documentation} |")
-    return _METRICS_INTRODUCTION + "\n".join(rows) + "\n"
+    missing = [f"- {names}: {reason}." for names, reason in NOT_SERVED]
+    return "\n".join([_METRICS_INTRODUCTION + "\n".join(rows), *_collector_lines(), *missing]) + "\n"
+
+
+def _collector_lines() -> Iterator[str]:
+    yield _COLLECTOR_INTRODUCTION.rstrip("\n") + "\n"
+    yield "| Metric | Type | Labels | Meaning |\n| --- | --- | --- | --- |"
+    for family in FAMILIES:
+        labels = next((mirror.labels for mirror in MIRRORS if mirror.family == family.name), {})
+        name = family.name.replace("{noun}", "<items>") + ("_total" if family.is_counter else "")
+        named = ", ".join(f"`{label}`" for label in labels)
+        text = family.text.replace("{nouns}", "Items")
+        yield f"| `{name}` | {'counter' if family.is_counter else 'gauge'} | {named} | {text} |"
+    yield f"\n`<items>`: {', '.join(f'`{noun}`' for noun in NOUNS.values())}.\n{_COLLECTOR_MISSING.rstrip()}\n"
 
 
 PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "metrics.md": metrics_page}
@@ -101,7 +135,9 @@ PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration_page, "
 
 def _section_lines(section: type[Section], prefix: str) -> Iterator[str]:
     """Describe a section's own settings in a table, then the sections within it."""
-    rows = [(name, field) for name, field in section.model_fields.items() if _inner(field) is None]
+    # What is the same as for the whole exporter is not described again.
+    is_leaf = section is SignalConfig
+    rows = [(name, field) for name, field in section.model_fields.items() if is_leaf or _inner(field) is None]
     if rows:
         summary = (section.__doc__ or "").split(": ", 1)
         about = f"{summary[1].strip()[0].upper()}{summary[1].strip()[1:]}\n" if len(summary) > 1 else ""
@@ -123,7 +159,7 @@ def _section_lines(section: type[Section], prefix: str) -> Iterator[str]:
         yield ""
     seen: set[type[Section]] = set()
     for name, field in section.model_fields.items():
-        inner = _inner(field)
+        inner = None if is_leaf else _inner(field)
         if inner is not None and inner not in seen:
             seen.add(inner)
             yield from _section_lines(inner, _inner_prefix(section, name, prefix))
@@ -136,6 +172,8 @@ def _inner(field: FieldInfo) -> type[Section] | None:
 def _inner_prefix(section: type[Section], name: str, prefix: str) -> str:
     if section is WindowsConfig:
         return f"{prefix}.<kind>"
+    if section is ExporterConfig and name == "signals":
+        return f"{prefix}.signals.<signal>"
     return f"{prefix}.{name}".removeprefix(".") if prefix else _PLACEHOLDERS.get(name, name)
 
 
@@ -189,6 +227,8 @@ def _written_as(field: FieldInfo) -> str | None:
 def _type(field: FieldInfo) -> str:
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType] or [field.annotation]
     kind = field.annotation if get_origin(field.annotation) in {Literal, tuple, dict} else kinds[0]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     bounds = [
         f"{sign} {getattr(item, name)}"
         for item in field.metadata
@@ -204,6 +244,8 @@ def _type(field: FieldInfo) -> str:
         return "names"
     if get_origin(kind) is dict:
         return "mapping of text"
+    if section_in(kind) is not None:
+        return "section"
     return ", ".join([_NAMES[kind], *bounds])
 
 

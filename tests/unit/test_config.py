@@ -259,63 +259,6 @@ def test_value_from_the_environment_cannot_refer_to_the_environment(tmp_path: Pa
     assert config.queue.path == Path("${env:B}")
 
 
-def test_otel_endpoint_is_the_downstream_when_nothing_names_one() -> None:
-    config = load(
-        None,
-        environ={
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/base",
-            "OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b, x = y=z",
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "2500",
-            "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
-            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": "/cert.pem",
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/key.pem",
-        },
-    )
-    assert config.forward.exporters == ("otlp_http/env",)
-    exporter = config.exporters["otlp_http/env"]
-    assert exporter.endpoint == "https://collector:4318/base"
-    assert exporter.headers == {"api-key": "a b", "x": "y=z"}
-    assert (exporter.compression, exporter.timeout) == ("none", 2.5)
-    files = exporter.tls
-    assert (files.ca_file, files.cert_file, files.key_file) == (Path("/ca.pem"), Path("/cert.pem"), Path("/key.pem"))
-
-
-@pytest.mark.parametrize(("insecure", "expected"), [("true", True), ("TRUE", True), ("false", False), ("", False)])
-def test_otel_protocol_chooses_grpc(insecure: str, expected: bool) -> None:
-    environ = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317",
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        "OTEL_EXPORTER_OTLP_INSECURE": insecure,
-    }
-    config = load(None, environ=environ)
-    assert config.forward.exporters == ("otlp_grpc/env",)
-    assert config.exporters["otlp_grpc/env"].tls.insecure is expected
-
-
-def test_otel_protocol_that_is_not_spoken_is_refused() -> None:
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}
-    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_PROTOCOL is 'http/json'"):
-        load(None, environ=environ)
-
-
-def test_otel_endpoint_that_is_the_sidecar_itself_is_refused() -> None:
-    with pytest.raises(ConfigError, match="exporters.otlp_http/env.endpoint: .* is this sidecar itself"):
-        load(None, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
-
-
-def test_file_that_names_a_downstream_wins_over_the_otel_variables(tmp_path: Path) -> None:
-    text = "exporters: {otlp: {endpoint: 'c:1'}}\nforward: {exporters: [otlp]}"
-    config = load_text(tmp_path, text, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://other:4318"})
-    assert set(config.exporters) == {"otlp"}
-
-
-@pytest.mark.parametrize("text", ["forward: 3", "exporters: [a]"])
-def test_otel_variables_do_not_hide_a_mistake_in_the_file(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="expected a mapping of settings"):
-        load_text(tmp_path, text, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://other:4318"})
-
-
 # --- Command line ------------------------------------------------------------------------------
 
 
@@ -357,7 +300,18 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     assert shown["endpoint"] == "https://***@c/x"
     assert shown["headers"] == {"authorization": "***", "empty": ""}
     assert "hunter3" not in repr(config)
+    logs = "{endpoint: 'http://me:hunter2@c', headers: {a: hunter3}}"
+    text = f"exporters: {{otlp_http: {{endpoint: 'http://c', signals: {{logs: {logs}}}}}}}"
+    assert "hunter" not in dump_yaml(load_text(tmp_path, text))
+    assert "hunter3" not in repr(load_text(tmp_path, text))
     assert config.exporters["otlp_http"].headers["authorization"] == "hunter3"
+
+
+@pytest.mark.parametrize("name", ["good_signals_of_an_exporter", "good_collector_exporters_complete"])
+def test_exporters_that_are_shown_can_be_loaded_again(tmp_path: Path, name: str) -> None:
+    config = load(GOLDEN / f"{name}.yaml", environ={})
+    shown = dump_yaml(config)
+    assert dump_yaml(load_text(tmp_path, shown)) == shown
 
 
 def test_what_is_shown_can_be_loaded_again(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Which proxy an OTLP/HTTP request goes through."""
+
+from __future__ import annotations
+
+from urllib.request import getproxies_environment, proxy_bypass
+
+from yarl import URL
+
+from driftlock_otlp.config.exporters import ExporterConfig
+from driftlock_otlp.config.values import is_loopback, mask_user
+from driftlock_otlp.errors import ConfigError
+
+
+def proxy_for(name: str, config: ExporterConfig, url: URL) -> URL | None:
+    """Return the proxy towards a URL; None to connect directly.
+
+    That is `proxy_url`, or else what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say (in lower case too).
+    The environment's proxy is not used for this machine, as in the Collector.
+
+    Args:
+        name: The exporter's key.
+        config: Its settings.
+        url: The destination.
+
+    Raises:
+        ConfigError: The proxy is none that HTTP can be sent through.
+    """
+    text, origin = config.proxy_url, f"exporters.{name}.proxy_url"
+    if not text:
+        host = url.host or ""
+        found = getproxies_environment()
+        if is_loopback(host) or proxy_bypass(f"{host}:{url.port}", found):
+            return None
+        text, origin = found.get(url.scheme, ""), f"exporters.{name}: {url.scheme.upper()}_PROXY"
+        if not text:
+            return None
+        if "://" not in text:
+            text = f"http://{text}"
+    try:
+        proxy = URL(text)
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in {"http", "https"} or not proxy.host:
+        raise ConfigError(f"{origin}: {mask_user(text)!r} is not an HTTP proxy; write for example http://proxy:3128")
+    return proxy

@@ -64,13 +64,33 @@ class TelemetryLog(Protocol):
         ...
 
 
+class Room(Protocol):
+    """Says whether more may be appended to the log than destinations are behind already."""
+
+    async def take(self, entry: NewEntry) -> None:
+        """Return once there is room for a request that is then appended.
+
+        Raises:
+            OverloadedError: There is none, and the sender is not to wait, or has waited long enough.
+        """
+        ...
+
+    def give_back(self, entry: NewEntry) -> None:
+        """Free the room of a request whose append failed."""
+        ...
+
+    def appended(self, entry: NewEntry, position: int) -> None:
+        """Take notice of a request that was appended."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What a downstream endpoint answered to a successful export.
+    """What becomes of an Export request that was taken.
 
     Attributes:
-        rejected_item_count: Items it said it did not take (`partial_success`); never retried.
-        message: Its words, empty on full success.
+        rejected_item_count: Items that were not taken (`partial_success`); never retried.
+        message: Why, in words for people; empty on full success.
     """
 
     rejected_item_count: int = 0

@@ -12,9 +12,15 @@ from typing import Any
 
 from google.protobuf.message import DecodeError as ProtobufError
 from google.protobuf.message import Message
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import Signal
@@ -41,21 +47,27 @@ def _count_data_points(request: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    message_class: type[Message]
+class _Export:
+    request_class: type[Message]
+    response_class: type[Message]
     count_items: Callable[[Any], int]
 
 
-_REQUESTS = {
-    Signal.LOGS: _Request(ExportLogsServiceRequest, _count_log_records),
-    Signal.METRICS: _Request(ExportMetricsServiceRequest, _count_data_points),
-    Signal.TRACES: _Request(ExportTraceServiceRequest, _count_spans),
+_EXPORTS = {
+    Signal.LOGS: _Export(ExportLogsServiceRequest, ExportLogsServiceResponse, _count_log_records),
+    Signal.METRICS: _Export(ExportMetricsServiceRequest, ExportMetricsServiceResponse, _count_data_points),
+    Signal.TRACES: _Export(ExportTraceServiceRequest, ExportTraceServiceResponse, _count_spans),
 }
 
 
 def request_class(signal: Signal) -> type[Message]:
     """Return the class of the signal's `Export<Signal>ServiceRequest`."""
-    return _REQUESTS[signal].message_class
+    return _EXPORTS[signal].request_class
+
+
+def response_class(signal: Signal) -> type[Message]:
+    """Return the class of the signal's `Export<Signal>ServiceResponse`."""
+    return _EXPORTS[signal].response_class
 
 
 def decode(signal: Signal, payload: bytes) -> Message:
@@ -90,4 +102,4 @@ def encode(message: Message) -> bytes:
 
 def count_items(signal: Signal, message: Message) -> int:
     """Return the number of log records, of data points of all metric kinds, or of spans."""
-    return _REQUESTS[signal].count_items(message)
+    return _EXPORTS[signal].count_items(message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -26,6 +27,9 @@ from driftlock_otlp.errors import (
     RetryableError,
     UnauthenticatedError,
 )
+from driftlock_otlp.interfaces import ExportResult
+from driftlock_otlp.model import Signal
+from driftlock_otlp.otlp.decode import response_class
 
 _LONGEST_MESSAGE = 1000
 """Characters; gRPC carries the message in a trailer, and trailers are limited to 8 KiB."""
@@ -94,12 +98,12 @@ _NUMBER_OF_HTTP_STATUS = {
 }
 
 
-def grpc_success() -> bytes:
-    """Return the Export response of a fully accepted request: `partial_success` is unset.
-
-    The three response messages are empty alike, whatever the signal.
-    """
-    return b""
+def grpc_success(signal: Signal, result: ExportResult) -> bytes:
+    """Return the Export response; `partial_success` is unset if every item was accepted."""
+    if not result.rejected_item_count:
+        return b""  # The three messages are empty alike.
+    encoded: bytes = _export_response(signal, result).SerializeToString()
+    return encoded
 
 
 def grpc_failure(error: Exception) -> GrpcFailure:
@@ -118,9 +122,22 @@ def grpc_failure(error: Exception) -> GrpcFailure:
     return GrpcFailure(codes.grpc_code, status.message, metadata)
 
 
-def http_success(encoding: Encoding, headers: tuple[tuple[bytes, bytes], ...] = ()) -> HttpResponse:
-    """Return 200 with the Export response of a fully accepted request: `partial_success` is unset."""
-    return _response(200, encoding, b"{}" if encoding is Encoding.JSON else b"", headers)
+def http_success(
+    signal: Signal, result: ExportResult, encoding: Encoding, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> HttpResponse:
+    """Return 200 with the Export response; `partial_success` is unset if every item was accepted."""
+    if encoding is Encoding.PROTOBUF:
+        return _response(200, encoding, grpc_success(signal, result), headers)
+    body = json_format.MessageToJson(_export_response(signal, result), indent=None)
+    return _response(200, encoding, body.encode(), headers)
+
+
+def _export_response(signal: Signal, result: ExportResult) -> Any:
+    response: Any = response_class(signal)()
+    if result.rejected_item_count:
+        setattr(response.partial_success, f"rejected_{signal.item_noun}", result.rejected_item_count)
+        response.partial_success.error_message = _shorten(result.message)
+    return response
 
 
 def http_failure(error: Exception, encoding: Encoding) -> HttpResponse:

@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2  # noqa: F4
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, ServerKeepaliveConfig
 from driftlock_otlp.errors import ConfigError, DriftlockError, PayloadTooLargeError
 from driftlock_otlp.http_listener import remove_stale_socket
+from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.otlp import responses
@@ -153,10 +154,10 @@ class GrpcReceiver:
     def _handler(self, signal: Signal) -> _Handler:
         async def export(payload: bytes, context: grpc.aio.ServicerContext) -> bytes:
             try:
-                budget = await self._take(signal, payload, dict(context.invocation_metadata() or ()))
+                result, budget = await self._take(signal, payload, dict(context.invocation_metadata() or ()))
                 if budget:
                     context.set_trailing_metadata(budget)
-                return responses.grpc_success()
+                return responses.grpc_success(signal, result)
             except DriftlockError as error:
                 failure = responses.grpc_failure(error)
             except Exception as error:
@@ -168,8 +169,10 @@ class GrpcReceiver:
 
         return export
 
-    async def _take(self, signal: Signal, payload: bytes, metadata: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-        """Take one request; return what its sender has left of its budget."""
+    async def _take(
+        self, signal: Signal, payload: bytes, metadata: dict[str, Any]
+    ) -> tuple[ExportResult, tuple[tuple[str, str], ...]]:
+        """Take one request; return what became of it, and what its sender has left of its budget."""
         with self._ingest.counting_failures(signal, _TRANSPORT):
             tenant = self._gate.authenticate(metadata.get("authorization"), metadata.get("x-api-key"))
             if len(payload) > self._max_bytes:
@@ -180,8 +183,8 @@ class GrpcReceiver:
         with room:
             with self._ingest.counting_failures(signal, _TRANSPORT):
                 tenant.spend(len(payload))
-            await self._ingest.ingest_protobuf(signal, payload, _TRANSPORT, tenant.name)
-        return tenant.budget()
+            result = await self._ingest.ingest_protobuf(signal, payload, _TRANSPORT, tenant.name)
+        return result, tenant.budget()
 
 
 def _keepalive_options(keepalive: ServerKeepaliveConfig) -> list[tuple[str, int]]:

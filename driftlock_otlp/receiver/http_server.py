@@ -166,10 +166,10 @@ class HttpReceiver:
                 limit_s = self._config.read_timeout
                 raise RetryableError(f"the body did not arrive within {limit_s:g} s; send it again") from None
             if encoding is Encoding.JSON:
-                await self._ingest.ingest_json(signal, body, _TRANSPORT, tenant.name)
+                result = await self._ingest.ingest_json(signal, body, _TRANSPORT, tenant.name)
             else:
-                await self._ingest.ingest_protobuf(signal, body, _TRANSPORT, tenant.name)
-        return responses.http_success(encoding, _budget(tenant))
+                result = await self._ingest.ingest_protobuf(signal, body, _TRANSPORT, tenant.name)
+        return responses.http_success(signal, result, encoding, _budget(tenant))
 
     def _unsupported(self, signal: Signal, message: str, encoding: Encoding) -> HttpResponse:
         self._metrics.receiver_requests.labels(signal.plural, _TRANSPORT, "rejected").inc()

@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from driftlock_otlp.errors import RetryableError
-from driftlock_otlp.interfaces import Clock, TelemetryLog
-from driftlock_otlp.model import NewEntry, Signal
+from driftlock_otlp.interfaces import Clock, ExportResult, Room, TelemetryLog
+from driftlock_otlp.model import ItemRange, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.otlp import decode
+from driftlock_otlp.otlp import decode, rewrite
+from driftlock_otlp.otlp.identifiers import malformed_items
 from driftlock_otlp.otlp.json_mapping import request_from_json
+
+_WRONG_IDS = (
+    "a trace_id must have 16 bytes and a span_id 8, or none; the items whose own, parent, link or exemplar id has"
+    " another length were left out: correct the instrumentation that sets them"
+)
 
 
 class Ingest:
@@ -26,16 +32,18 @@ class Ingest:
         log: Where they go.
         metrics: Where they are counted.
         clock: When they were received.
+        room: What destinations have to say first, if anything.
     """
 
-    def __init__(self, log: TelemetryLog, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, log: TelemetryLog, metrics: Metrics, clock: Clock, room: Room | None = None) -> None:
         self._log = log
         self._metrics = metrics
         self._clock = clock
+        self._room = room
         self._appending: set[asyncio.Task[None]] = set()
 
-    async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str, tenant: str = "") -> int:
-        """Take one request in protobuf; the log keeps these very bytes.
+    async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str, tenant: str = "") -> ExportResult:
+        """Take one request in protobuf; the log keeps these very bytes, unless items have to be left out.
 
         Args:
             signal: Which request it is.
@@ -44,23 +52,32 @@ class Ingest:
             tenant: Organisation it belongs to.
 
         Returns:
-            How many items were accepted, 0 for an empty request, which is not logged.
+            What was not accepted: items with ids that cannot be. All else is in the log; an empty
+            request is not logged.
 
         Raises:
             DecodeError: It is not a valid request.
-            OverloadedError: The log is full.
+            OverloadedError: The log is full, or a destination is too far behind.
             StorageUnavailableError: The log cannot take it now.
         """
         started_s = time.perf_counter()
         with self.counting_failures(signal, transport):
-            item_count = decode.count_items(signal, decode.decode(signal, payload))
-            await self._accept(NewEntry(signal, payload, item_count, self._clock(), tenant), transport, started_s)
-        return item_count
+            message = decode.decode(signal, payload)
+            item_count = decode.count_items(signal, message)
+            malformed = malformed_items(signal, message)
+            if malformed:
+                payload, _ = rewrite.split(signal, payload, [ItemRange(index, 1, "") for index in malformed])
+            entry = NewEntry(signal, payload, item_count - len(malformed), self._clock(), tenant)
+            await self._accept(entry, transport, started_s)
+        if not malformed:
+            return ExportResult()
+        self._metrics.receiver_items.labels(signal.plural, transport, "rejected").inc(len(malformed))
+        return ExportResult(len(malformed), _WRONG_IDS)
 
-    async def ingest_json(self, signal: Signal, body: bytes, transport: str, tenant: str = "") -> int:
+    async def ingest_json(self, signal: Signal, body: bytes, transport: str, tenant: str = "") -> ExportResult:
         """Take one request in OTLP/JSON; the log keeps it re-encoded as protobuf.
 
-        Arguments, result and errors are those of `ingest_protobuf`.
+        Arguments and errors are those of `ingest_protobuf`; an id that cannot be is a `DecodeError`.
         """
         started_s = time.perf_counter()
         with self.counting_failures(signal, transport):
@@ -68,7 +85,7 @@ class Ingest:
             item_count = decode.count_items(signal, message)
             payload = decode.encode(message)
             await self._accept(NewEntry(signal, payload, item_count, self._clock(), tenant), transport, started_s)
-        return item_count
+        return ExportResult()
 
     @contextmanager
     def counting_failures(self, signal: Signal, transport: str) -> Iterator[None]:
@@ -88,6 +105,12 @@ class Ingest:
         if entry.item_count == 0:
             self._count_accepted(entry, transport, started_s)
             return
+        if self._room is not None:
+            try:
+                await self._room.take(entry)
+            except (RetryableError, asyncio.CancelledError):
+                self._count_refused(entry, transport)
+                raise
         # Shielded: when the caller goes away the append still happens, and must still be counted.
         task = asyncio.create_task(self._append(entry, transport, started_s))
         self._appending.add(task)
@@ -96,12 +119,20 @@ class Ingest:
 
     async def _append(self, entry: NewEntry, transport: str, started_s: float) -> None:
         try:
-            await self._log.append(entry)
-        except RetryableError:
-            assert entry.signal is not None  # noqa: S101 - for the type checker: ticks have no items
-            self._metrics.receiver_items.labels(entry.signal.plural, transport, "refused").inc(entry.item_count)
+            position = await self._log.append(entry)
+        except BaseException as error:
+            if self._room is not None:
+                self._room.give_back(entry)
+            if isinstance(error, RetryableError):
+                self._count_refused(entry, transport)
             raise
+        if self._room is not None:
+            self._room.appended(entry, position)
         self._count_accepted(entry, transport, started_s)
+
+    def _count_refused(self, entry: NewEntry, transport: str) -> None:
+        assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received
+        self._metrics.receiver_items.labels(entry.signal.plural, transport, "refused").inc(entry.item_count)
 
     def _count_accepted(self, entry: NewEntry, transport: str, started_s: float) -> None:
         assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received

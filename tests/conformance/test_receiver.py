@@ -148,6 +148,37 @@ async def test_06_33_success_is_the_signals_response_with_partial_success_unset(
     assert [(entry.signal, entry.item_count) for entry in receivers.log.entries] == [(signal, 3)] * 2
 
 
+@every_signal
+async def test_07_08_34_items_that_cannot_be_taken_are_counted_and_explained_and_the_others_kept(
+    receivers: Receivers, signal: Signal
+) -> None:
+    payload = with_a_wrong_id(signal)
+    answer = await receivers.post(signal.http_path, payload)
+    assert answer.status == 200
+    for body in (await receivers.call(payload, signal), answer.body):
+        read: Any = RESPONSES[signal].FromString(body)
+        assert getattr(read.partial_success, f"rejected_{signal.item_noun}") == 1
+        assert "must have 16 bytes" in read.partial_success.error_message
+        assert "correct the instrumentation" in read.partial_success.error_message
+    assert [entry.item_count for entry in receivers.log.entries] == [2, 2]
+    for entry in receivers.log.entries:
+        assert decode.count_items(signal, decode.decode(signal, entry.payload)) == 2
+
+
+def with_a_wrong_id(signal: Signal) -> bytes:
+    """Return a request of three items, the second with a trace id of 15 bytes."""
+    message: Any = message_of(signal, 3)
+    if signal is Signal.LOGS:
+        message.resource_logs[1].scope_logs[0].log_records[0].trace_id = bytes(15)
+    elif signal is Signal.TRACES:
+        message.resource_spans[1].scope_spans[0].spans[0].links.add(trace_id=bytes(15))
+    else:
+        point = message.resource_metrics[1].scope_metrics[0].metrics[0].sum.data_points[0]
+        point.exemplars.add(trace_id=bytes(15))
+    payload: bytes = message.SerializeToString()
+    return payload
+
+
 async def test_10_20_38_passing_failure_of_the_log_may_be_retried(receivers: Receivers) -> None:
     receivers.log.failure = StorageUnavailableError("the disk is full", retry_after_s=3.0)
     error = await receivers.failing_call(request_of(Signal.LOGS))
@@ -230,6 +261,14 @@ async def test_14_concurrent_calls_on_one_and_on_many_connections(receivers: Rec
     assert len(receivers.log.entries) == 125
 
 
+async def test_15_a_request_sent_again_after_a_lost_connection_is_taken(receivers: Receivers) -> None:
+    payload = request_of(Signal.LOGS)
+    for _ in range(2):
+        channel = receivers.new_channel()
+        assert await channel.unary_unary(Signal.LOGS.grpc_method)(payload, timeout=20) == b""
+        await channel.close()
+
+
 # gRPC.
 
 
@@ -244,6 +283,20 @@ def test_17_26_default_ports_are_4317_and_4318() -> None:
     assert protocols.grpc is not None
     assert protocols.http is not None
     assert (protocols.grpc.endpoint.port, protocols.http.endpoint.port) == (4317, 4318)
+
+
+async def test_22_delays_are_long_enough_to_help_and_short_enough_to_wait_for() -> None:
+    async with running(max_in_flight_bytes=4000) as receivers:
+        with receivers.gate.admit(receivers.gate.authenticate(None, None), 3900):
+            refused = [await receivers.failing_call(bytes(200))]
+        for failure in (OverloadedError("full", retry_after_s=5.0), StorageUnavailableError("disk", retry_after_s=5.0)):
+            receivers.log.failure = failure
+            refused.append(await receivers.failing_call(request_of(Signal.LOGS)))
+        for error in refused:
+            info, status = RetryInfo(), details_of(error)
+            assert status is not None
+            assert status.details[0].Unpack(info)
+            assert 1 <= info.retry_delay.ToTimedelta().total_seconds() <= 30
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xff", b"\x0a\x05abc", b'{"resourceLogs":[]}'])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -17,7 +18,9 @@ from driftlock_otlp.errors import (
     StorageUnavailableError,
     UnauthenticatedError,
 )
-from driftlock_otlp.otlp import responses
+from driftlock_otlp.interfaces import ExportResult
+from driftlock_otlp.model import Signal
+from driftlock_otlp.otlp import decode, responses
 from driftlock_otlp.otlp.responses import Encoding, HttpResponse
 
 CODES = [
@@ -109,9 +112,28 @@ def test_long_message_fits_a_grpc_trailer() -> None:
 
 
 def test_success_leaves_partial_success_unset() -> None:
-    assert responses.grpc_success() == b""
-    assert responses.http_success(Encoding.PROTOBUF).body == b""
-    assert responses.http_success(Encoding.JSON).body == b"{}"
+    full = ExportResult()
+    assert responses.grpc_success(Signal.LOGS, full) == b""
+    assert responses.http_success(Signal.LOGS, full, Encoding.PROTOBUF).body == b""
+    assert responses.http_success(Signal.LOGS, full, Encoding.JSON).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("signal", "field"),
+    [
+        (Signal.LOGS, "rejectedLogRecords"),
+        (Signal.METRICS, "rejectedDataPoints"),
+        (Signal.TRACES, "rejectedSpans"),
+    ],
+)
+def test_partial_success_tells_how_many_items_were_left_out_and_why(signal: Signal, field: str) -> None:
+    result = ExportResult(3, "w" * 5000)
+    read: Any = decode.response_class(signal).FromString(responses.grpc_success(signal, result))
+    assert getattr(read.partial_success, f"rejected_{signal.item_noun}") == 3
+    assert len(read.partial_success.error_message) == 1000
+    response = responses.http_success(signal, result, Encoding.JSON)
+    assert response.status == 200
+    assert json.loads(response.body)["partialSuccess"][field] == "3"
 
 
 def test_refusal_carries_its_headers() -> None:

@@ -7,6 +7,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from driftlock_otlp.errors import DecodeError, OverloadedError, StorageUnavailableError
+from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.receiver.ingest import Ingest
@@ -46,7 +47,7 @@ def logs_request(n_records: int) -> bytes:
 
 async def test_the_very_bytes_received_are_appended(bench: Bench) -> None:
     payload = logs_request(3) + b"\xd0\x3e\x07"  # an unknown field
-    assert await bench.ingest.ingest_protobuf(Signal.LOGS, payload, "grpc") == 3
+    assert await bench.ingest.ingest_protobuf(Signal.LOGS, payload, "grpc") == ExportResult()
     assert bench.log.entries == [NewEntry(Signal.LOGS, payload, 3, NOW)]
 
 
@@ -61,17 +62,41 @@ async def test_accepted_request_is_counted_once(bench: Bench) -> None:
     assert sample("driftlock_receiver_ack_seconds_count", labels) == 1
 
 
+async def test_records_with_ids_that_cannot_be_are_left_out_and_counted(bench: Bench) -> None:
+    request = ExportLogsServiceRequest.FromString(logs_request(4))
+    records = request.resource_logs[0].scope_logs[0].log_records
+    records[1].trace_id = b"\x01" * 15
+    records[3].span_id = b"\x01" * 16
+    result = await bench.ingest.ingest_protobuf(Signal.LOGS, request.SerializeToString(), "grpc")
+    assert result.rejected_item_count == 2
+    assert "16 bytes" in result.message
+    (entry,) = bench.log.entries
+    kept = ExportLogsServiceRequest.FromString(entry.payload).resource_logs[0].scope_logs[0].log_records
+    assert ([record.time_unix_nano for record in kept], entry.item_count) == ([1, 3], 2)
+    assert bench.count("items", "accepted") == bench.count("items", "rejected") == 2
+    assert bench.requests() == {"accepted": 1, "refused": 0, "rejected": 0}
+
+
+async def test_request_of_nothing_but_such_records_is_answered_and_not_logged(bench: Bench) -> None:
+    request = ExportLogsServiceRequest.FromString(logs_request(1))
+    request.resource_logs[0].scope_logs[0].log_records[0].span_id = b"\x01"
+    result = await bench.ingest.ingest_protobuf(Signal.LOGS, request.SerializeToString(), "grpc")
+    assert result.rejected_item_count == 1
+    assert bench.log.entries == []
+    assert (bench.count("items", "accepted"), bench.count("items", "rejected")) == (0, 1)
+
+
 async def test_json_is_appended_as_protobuf(bench: Bench) -> None:
     body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "1"}]}]}]}).encode()
-    assert await bench.ingest.ingest_json(Signal.LOGS, body, "http") == 1
+    assert await bench.ingest.ingest_json(Signal.LOGS, body, "http") == ExportResult()
     assert bench.log.entries == [NewEntry(Signal.LOGS, logs_request(1), 1, NOW)]
 
 
 async def test_empty_request_succeeds_without_touching_the_log(bench: Bench) -> None:
     bench.log.failure = StorageUnavailableError("disk")
-    assert await bench.ingest.ingest_protobuf(Signal.LOGS, b"", "grpc") == 0
-    assert await bench.ingest.ingest_protobuf(Signal.LOGS, logs_request(0), "grpc") == 0
-    assert await bench.ingest.ingest_json(Signal.LOGS, b"{}", "grpc") == 0
+    assert await bench.ingest.ingest_protobuf(Signal.LOGS, b"", "grpc") == ExportResult()
+    assert await bench.ingest.ingest_protobuf(Signal.LOGS, logs_request(0), "grpc") == ExportResult()
+    assert await bench.ingest.ingest_json(Signal.LOGS, b"{}", "grpc") == ExportResult()
     assert bench.requests() == {"accepted": 3, "refused": 0, "rejected": 0}
 
 
@@ -101,7 +126,7 @@ async def test_nothing_is_acknowledged_before_the_append_has_returned(bench: Ben
     await asyncio.sleep(0)
     assert not call.done()
     bench.log.gate.set()
-    assert await call == 1
+    assert await call == ExportResult()
 
 
 async def test_append_of_a_caller_who_went_away_is_still_counted(bench: Bench) -> None:

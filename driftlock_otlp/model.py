@@ -17,7 +17,7 @@ class Signal(Enum):
         plural: OTLP's name, as in `windows.logs` and in metric labels.
         http_path: Path of the OTLP/HTTP endpoint (OTLP specification, "OTLP/HTTP Request").
         grpc_method: Full name of the unary Export method.
-        item_noun: What one item is called in OTLP (`rejected_<noun>`, `otelcol_*` metrics).
+        item_noun: What one item is called in OTLP (`rejected_<noun>`).
     """
 
     LOGS = (1, "logs", "/v1/logs", "logs.v1.LogsService", "log_records")

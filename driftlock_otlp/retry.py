@@ -56,20 +56,21 @@ class Backoff:
             return delay_s
         return max(delay_s, retry_after_s + interval_s * self._random.uniform(0.0, spread))
 
-    def is_exhausted(self, now_s: float) -> bool:
-        """Return True when the data should be given up.
+    def is_exhausted(self, now_s: float, delay_s: float = 0.0) -> bool:
+        """Return True when the data should be given up rather than tried again after a delay.
 
         Ask after each failure: the first question since the last `reset` starts the clock.
 
         Args:
             now_s: Seconds of any clock that only goes forward.
+            delay_s: How long the next attempt has to wait.
         """
         if not self._config.enabled:
             return True
         if self._first_failure_s is None:
             self._first_failure_s = now_s
         longest_s = self._config.max_elapsed_time
-        return longest_s > 0 and now_s - self._first_failure_s >= longest_s
+        return longest_s > 0 and now_s + delay_s - self._first_failure_s >= longest_s
 
     def reset(self) -> None:
         """Begin anew, as after a success."""

@@ -41,6 +41,16 @@ class EventSender:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the destination fails; what failed will be repeated."""
+        return self._deliverer.is_failing
+
+    @property
+    def last_error(self) -> str:
+        """What the destination last failed with; empty if it never did."""
+        return self._deliverer.last_error
+
     async def start(self) -> None:
         """Begin to send."""
         self._task = asyncio.create_task(self._run())
@@ -48,12 +58,14 @@ class EventSender:
     async def stop(self, grace_s: float) -> None:
         """Make one last pass within the grace, then let go; what is not sent stays in the outbox."""
         self._stopping.set()
+        is_failing = False
         if self._task is not None:
             # An event that is under way is not cut off: it would be sent again.
             await asyncio.wait({self._task}, timeout=0.1 if self._deliverer.is_failing else _last_pass_s(grace_s))
+            is_failing = self._deliverer.is_failing
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if not self._deliverer.is_failing:
+        if not is_failing:
             with contextlib.suppress(TimeoutError, RetryableError):
                 await asyncio.wait_for(self._send_some(), _last_pass_s(grace_s))
         await self._deliverer.exporter.close()
@@ -77,8 +89,8 @@ class EventSender:
         now = self._clock()
         rows = await self._state.read(lambda connection: outbox.due(connection, name, now, _BATCH))
         for row in rows:
-            delivery = await self._deliverer.deliver(Signal.LOGS, row.payload)
-            reason = delivery.dropped_reason
+            delivery = await self._deliverer.deliver(Signal.LOGS, row.payload, item_count=1)
+            reason = next(iter(delivery.dropped), "")
             if reason:
                 await self._state.write(partial(outbox.mark_dropped, ids=[row.id], reason=reason))
             else:

@@ -1,20 +1,29 @@
-"""Delivering one request to one destination for as long as it takes."""
+"""Delivering one request to one destination for as long as it takes, in parts if it must be."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
 
 import structlog
 
 from driftlock_otlp.config.exporters import RetryConfig
-from driftlock_otlp.errors import DownstreamRejectedError, RetryableError
-from driftlock_otlp.interfaces import Exporter
+from driftlock_otlp.config.values import DEFAULT_REQUEST_LIMIT_BYTES
+from driftlock_otlp.errors import DecodeError, DownstreamRejectedError, DownstreamTooLargeError, RetryableError
+from driftlock_otlp.interfaces import Exporter, ExportResult
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.otlp import rewrite
 from driftlock_otlp.retry import Backoff
+
+_LEAST_LIMIT_BYTES = 64 << 10
+"""No destination is believed to want less in one request: parts stay worth sending."""
+
+_MOST_PARTS = 64  # At once; each looks at all envelopes of the request.
 
 _logger = structlog.get_logger(__name__)
 
@@ -24,66 +33,179 @@ class Delivery:
     """How a delivery ended.
 
     Attributes:
-        dropped_reason: Why it was given up; empty if it was delivered.
-        rejected_item_count: Items that the destination took the request without.
+        dropped: Items that the destination is without, by reason; the others it has taken.
     """
 
-    dropped_reason: str = ""
-    rejected_item_count: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Deliverer:
-    """Sends requests to one destination one after the other, retrying what may be retried.
+    """Sends requests to one destination, retrying what may be retried and dividing what is too large.
+
+    Several may be under way at once; each ends on its own. What the destination says of its pace
+    and of its size limit holds for all of them.
 
     Args:
         exporter: The destination.
         retry: How to retry.
         metrics: Where retries and rejections are counted.
+        max_request_bytes: Requests with more are divided without asking the destination.
+        random: Source of the jitter.
     """
 
-    def __init__(self, exporter: Exporter, retry: RetryConfig, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        retry: RetryConfig,
+        metrics: Metrics,
+        max_request_bytes: int = DEFAULT_REQUEST_LIMIT_BYTES,
+        random: Random | None = None,
+    ) -> None:
         self.exporter = exporter
-        self._backoff = Backoff(retry, random.Random())  # noqa: S311 - jitter
+        self._retry = retry
         self._metrics = metrics
-        self._is_failing = False
+        self._limit_bytes = max_request_bytes
+        self._random = random or Random()  # noqa: S311 - jitter
+        self._not_before_s = 0.0
+        self._failing_count = 0
+        self._last_warning = ""
+        self._last_error = ""
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt failed and will be repeated."""
-        return self._is_failing
+        """Whether an attempt failed and will be repeated."""
+        return self._failing_count > 0
 
-    async def deliver(self, signal: Signal, payload: bytes) -> Delivery:
-        """Send one request; return once it is delivered or given up. Cancelling leaves it undelivered."""
-        name = self.exporter.name
-        while True:
+    @property
+    def last_error(self) -> str:
+        """What the destination last failed with; empty if it never did."""
+        return self._last_error
+
+    async def deliver(self, signal: Signal, payload: bytes, item_count: int) -> Delivery:
+        """Send one request; return once every item is delivered or given up.
+
+        A request that is too large is sent in parts, in order. What is delivered of it is not
+        sent again. Cancelling leaves undelivered what is not yet delivered.
+
+        Args:
+            signal: What the request holds.
+            payload: The request as OTLP protobuf.
+            item_count: Items in it, at least 1.
+        """
+        dropped: Counter[str] = Counter()
+        refused_bytes = 0  # Size of the smallest part that was found too large.
+        left = [(payload, item_count)]  # The next one last.
+        while left:
+            part, count = left.pop()
+            size_bytes = len(part)
             try:
-                result = await self.exporter.export(signal, payload)
+                if size_bytes > self._limit_bytes and count > 1:
+                    left += self._parts(signal, part, size_bytes // self._limit_bytes + 1)
+                    continue
+                result = await self._send(signal, part)
+            except DownstreamTooLargeError as error:
+                refused_bytes = min(refused_bytes or size_bytes, size_bytes)
+                if count > 1:
+                    left += self._parts(signal, part, 2)
+                    continue
+                if not dropped["too_large"]:
+                    self._say_dropped("item_too_large", signal, error)
+                dropped["too_large"] += count
             except DownstreamRejectedError as error:
-                _logger.error("export_rejected", exporter=name, signal=signal.plural, error=str(error))
-                self._is_failing = False
-                self._backoff.reset()
-                return Delivery("rejected")
+                self._say_dropped("export_rejected", signal, error)
+                dropped["rejected"] += count
             except RetryableError as error:
-                if self._backoff.is_exhausted(time.monotonic()):
-                    _logger.error("export_given_up", exporter=name, signal=signal.plural, error=str(error))
-                    self._backoff.reset()
-                    return Delivery("retries_exhausted")
-                delay_s = self._backoff.next_delay_s(error.retry_after_s)
-                self._metrics.exporter_retries.labels(name).inc()
-                if not self._is_failing:
-                    _logger.warning(
-                        "export_failing", exporter=name, error=str(error), next_attempt_in_s=round(delay_s, 1)
-                    )
-                self._is_failing = True
-                await asyncio.sleep(delay_s)
+                self._say_dropped("export_given_up", signal, error)
+                dropped["retries_exhausted"] += count
+            except DecodeError as error:
+                # Receivers decode before they append: only damage can bring this here.
+                self._say_dropped("request_undecodable", signal, error)
+                dropped["undecodable"] += count
             else:
-                if self._is_failing:
-                    _logger.info("export_recovered", exporter=name)
-                self._is_failing = False
-                self._backoff.reset()
-                if result.rejected_item_count:
-                    _logger.warning(
-                        "items_rejected", exporter=name, count=result.rejected_item_count, message=result.message
-                    )
-                    self._metrics.exporter_rejected_items.labels(name, signal.plural).inc(result.rejected_item_count)
-                return Delivery(rejected_item_count=result.rejected_item_count)
+                if refused_bytes:
+                    self._learn_limit(refused_bytes, taken_bytes=size_bytes)
+                dropped["partial_success"] += self._rejected_count(signal, result, count)
+        return Delivery(+dropped)
+
+    def _parts(self, signal: Signal, payload: bytes, part_count: int) -> list[tuple[bytes, int]]:
+        return rewrite.divide(signal, payload, min(part_count, _MOST_PARTS))[::-1]
+
+    def _learn_limit(self, refused_bytes: int, taken_bytes: int) -> None:
+        """Spare the destination what it would refuse.
+
+        Only a size next to which a smaller one was taken says something of a limit: who has used
+        up a quota may refuse in the same words whatever the size.
+        """
+        limit_bytes = max(refused_bytes // 2, taken_bytes, _LEAST_LIMIT_BYTES)
+        if limit_bytes < self._limit_bytes:
+            self._limit_bytes = limit_bytes
+            _logger.info("request_limit_learned", exporter=self.exporter.name, limit_bytes=limit_bytes)
+
+    async def _send(self, signal: Signal, payload: bytes) -> ExportResult:
+        """Send one part until it is taken.
+
+        Raises:
+            DownstreamRejectedError: It is refused for good.
+            RetryableError: It is given up.
+        """
+        backoff = Backoff(self._retry, self._random)
+        is_failing = False
+        try:
+            while True:
+                await self._hold_off()
+                try:
+                    result = await self.exporter.export(signal, payload)
+                except RetryableError as error:
+                    self._last_error = str(error)
+                    now_s = time.monotonic()
+                    delay_s = backoff.next_delay_s(error.retry_after_s)
+                    if error.retry_after_s is not None:
+                        # Said to one, meant for all (OTLP specification, "OTLP/gRPC Throttling").
+                        self._not_before_s = max(self._not_before_s, now_s + delay_s)
+                    if backoff.is_exhausted(now_s, delay_s):
+                        raise
+                    self._metrics.exporter_retries.labels(self.exporter.name).inc()
+                    if not is_failing:
+                        is_failing = True
+                        self._failing_count += 1
+                        if self._failing_count == 1:
+                            self._say_failing(error, delay_s)
+                    await asyncio.sleep(delay_s)
+                else:
+                    if is_failing:
+                        _logger.info("export_recovered", exporter=self.exporter.name)
+                    return result
+        finally:
+            self._failing_count -= is_failing
+
+    async def _hold_off(self) -> None:
+        """Wait until the destination wants to hear of us again."""
+        while (wait_s := self._not_before_s - time.monotonic()) > 0:
+            # What waits here has not failed, but will take as long: whoever stops us should know.
+            self._failing_count += 1
+            try:
+                await asyncio.sleep(wait_s)
+            finally:
+                self._failing_count -= 1
+
+    def _rejected_count(self, signal: Signal, result: ExportResult, item_count: int) -> int:
+        """Count and say what a destination took the request without; return how many items."""
+        name = self.exporter.name
+        rejected = min(result.rejected_item_count, item_count)
+        if rejected:
+            _logger.warning("items_rejected", exporter=name, count=rejected, message=result.message)
+            self._metrics.exporter_rejected_items.labels(name, signal.plural).inc(rejected)
+        elif result.message and result.message != self._last_warning:
+            # Everything was taken. Destinations repeat such words with every answer: once is enough.
+            self._last_warning = result.message
+            _logger.warning("export_warned", exporter=name, message=result.message)
+        return rejected
+
+    def _say_failing(self, error: RetryableError, delay_s: float) -> None:
+        _logger.warning(
+            "export_failing", exporter=self.exporter.name, error=str(error), next_attempt_in_s=round(delay_s, 1)
+        )
+
+    def _say_dropped(self, event: str, signal: Signal, error: Exception) -> None:
+        self._last_error = str(error)
+        _logger.error(event, exporter=self.exporter.name, signal=signal.plural, error=str(error))

@@ -4,8 +4,11 @@ A route reads the log in order, takes the part of each request that is for it, a
 its sink. Under `divert` and `tag` it follows the verdicts: a request goes on once every record
 in it has one, or when the verdict takes too long, unscored. That decision is made once, by a
 route that forwards, and closes the verdicts for all routes: a record is forwarded or diverted,
-never both and never neither. The cursor moves after delivery, so that a restart repeats at most
-the requests of one step.
+never both and never neither.
+
+Several requests may be under way at once (`sending_queue.num_consumers`), but the cursor only
+moves over those before which none is left. A restart repeats at most the requests of one step,
+and nothing is repeated without one.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 
 import structlog
 
 from driftlock_otlp.errors import DecodeError, RetryableError
-from driftlock_otlp.exporter.sinks import Sink, Work
+from driftlock_otlp.exporter.sending_queue import SendingQueue
+from driftlock_otlp.exporter.sinks import Outcome, Sink
 from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.model import ItemRange, LogEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
@@ -33,6 +37,8 @@ _COMMIT_REQUESTS = 64
 _IDLE_S = 0.02
 _HOUR_S = 3600
 _LOOK_NANO = 200_000_000
+
+_NOTHING = Outcome(0)
 
 _logger = structlog.get_logger(__name__)
 
@@ -63,6 +69,9 @@ class ForwardRoute:
         metrics: Where outcomes are counted.
         clock: The wall clock.
         is_metered: Whether this route adds what it passes to the usage totals; one route does.
+        consumers: Requests under way at once.
+        queue: Where what the route passes is taken off; None if the destination may fall behind
+            as far as the log reaches.
     """
 
     def __init__(
@@ -77,6 +86,8 @@ class ForwardRoute:
         clock: Clock,
         *,
         is_metered: bool,
+        consumers: int = 1,
+        queue: SendingQueue | None = None,
     ) -> None:
         self.name = f"forward:{sink.name}" if selection is not Selection.ANOMALOUS else f"divert:{sink.name}"
         self._selection = selection
@@ -88,6 +99,10 @@ class ForwardRoute:
         self._metrics = metrics
         self._clock = clock
         self._is_metered = is_metered
+        self._consumers = consumers
+        self.queue = queue
+        # What became of requests that the cursor has yet to pass, by position.
+        self._settled: dict[int, Outcome] = {}
         self._started_unix_nano = 0
         self._unscored_said = False
         # While a request waits for its verdict it is not read again: (watermark seen, when to look anyway).
@@ -97,9 +112,21 @@ class ForwardRoute:
         self._passed_items = 0
         self.position = 0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the destination fails; what failed will be repeated."""
+        return self._sink.is_failing
+
+    @property
+    def last_error(self) -> str:
+        """What the destination last failed with; empty if it never did."""
+        return self._sink.last_error
+
     async def start(self) -> None:
         """Continue at the cursor; a new route begins with what its slowest sibling has yet to pass."""
         self.position = await self._state.write(self._first_position)
+        if self.queue is not None:
+            await asyncio.to_thread(self.queue.load, self._log, self.position)
         self._started_unix_nano = self._clock()
         self._task = asyncio.create_task(self._run())
 
@@ -114,6 +141,7 @@ class ForwardRoute:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._sink.close()
+        self._say_undelivered()
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -135,7 +163,7 @@ class ForwardRoute:
         """Pass on some requests and commit; return whether there were any."""
         if self._is_waiting():
             return False
-        entries = self._log.read(self.position, _READ_BYTES)
+        entries = self._read()
         if entries:
             self._passed_items = entries[0].items_before
         self._show_queue()
@@ -146,25 +174,42 @@ class ForwardRoute:
         if self._selection is not Selection.EVERYTHING:
             first, last = entries[0].position, entries[-1].next_position
             ranges = await self._state.read(lambda connection: verdicts.between(connection, first, last))
-        passed: list[LogEntry] = []
-        works: list[Work] = []
-        counts: Counter[tuple[str, str, str]] = Counter()
+        left = iter([entry for entry in entries if entry.position not in self._settled])
         try:
-            for entry in entries:
-                await self._pass_on(entry, ranges.get(entry.position, ()), works, counts)
-                passed.append(entry)
-                if self._stopping.is_set():
-                    break
+            ends = await asyncio.gather(
+                *(self._consume(left, ranges) for _ in range(self._consumers)), return_exceptions=True
+            )
         finally:
             # Also when a delivery fails or is cancelled: what came before it is done.
-            if passed:
-                await self._commit(passed, works, counts)
+            await self._commit(entries)
+        for end in ends:
+            if end is not None:
+                raise end
         return True
 
-    async def _commit(
-        self, passed: Sequence[LogEntry], works: Sequence[Work], counts: Counter[tuple[str, str, str]]
-    ) -> None:
+    def _read(self) -> Sequence[LogEntry]:
+        """Return what comes next, enough for all consumers if there is enough."""
+        entries = list(self._log.read(self.position, _READ_BYTES))
+        while entries and len(entries) < self._consumers:
+            more = self._log.read(entries[-1].next_position, _READ_BYTES)
+            if not more:
+                break
+            entries += more
+        return entries
+
+    async def _consume(self, left: Iterator[LogEntry], ranges: Mapping[int, Sequence[ItemRange]]) -> None:
+        for entry in left:
+            self._settled[entry.position] = await self._pass_on(entry, ranges.get(entry.position, ()))
+            if self._stopping.is_set():
+                return
+
+    async def _commit(self, entries: Sequence[LogEntry]) -> None:
+        """Move the cursor over the settled requests at the beginning."""
+        passed = entries[: _count_while(entries, lambda entry: entry.position in self._settled)]
+        if not passed:
+            return
         position = passed[-1].next_position
+        works = [work for entry in passed if (work := self._settled[entry.position].in_transaction) is not None]
         metered = _metered(passed) if self._is_metered else {}
 
         def commit(connection: sqlite3.Connection) -> None:
@@ -184,35 +229,36 @@ class ForwardRoute:
 
         await self._state.write(commit)
         self.position = position
-        for (signal_name, outcome, reason), count in counts.items():
-            self._metrics.forward_items.labels(self._sink.name, signal_name, outcome, reason).inc(count)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"
+        for stored in passed:
+            outcome, signal = self._settled.pop(stored.position), stored.entry.signal
+            if signal is None:
+                continue
+            counts[signal.plural, word, ""] += outcome.delivered
+            for reason, count in outcome.dropped:
+                counts[signal.plural, "dropped", reason] += count
+            if self.queue is not None:
+                self.queue.passed(stored.entry, stored.next_position)
+        for (signal_name, kind, reason), count in (+counts).items():
+            self._metrics.forward_items.labels(self._sink.name, signal_name, kind, reason).inc(count)
         self._passed_items = passed[-1].items_before + passed[-1].entry.item_count
         self._show_queue()
 
-    async def _pass_on(
-        self, entry: LogEntry, ranges: Sequence[ItemRange], works: list[Work], counts: Counter[tuple[str, str, str]]
-    ) -> None:
+    async def _pass_on(self, entry: LogEntry, ranges: Sequence[ItemRange]) -> Outcome:
         signal = entry.entry.signal
         if signal is None:
-            return
+            return _NOTHING
         try:
             payload, item_count = self._part(signal, entry, ranges)
         except DecodeError as error:
             # The receiver decodes before it appends: only damage can bring this here.
             _logger.error("request_undecodable", route=self.name, position=entry.position, error=str(error))
-            if self._selection is not Selection.ANOMALOUS:
-                counts[signal.plural, "dropped", "undecodable"] += entry.entry.item_count
-            return
+            is_other_route = self._selection is Selection.ANOMALOUS
+            return _NOTHING if is_other_route else Outcome(0, [("undecodable", entry.entry.item_count)])
         if not item_count:
-            return
-        outcome = await self._sink.take(entry, signal, payload, item_count, ranges)
-        word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"
-        if outcome.delivered:
-            counts[signal.plural, word, ""] += outcome.delivered
-        for reason, count in outcome.dropped:
-            counts[signal.plural, "dropped", reason] += count
-        if outcome.in_transaction is not None:
-            works.append(outcome.in_transaction)
+            return _NOTHING
+        return await self._sink.take(entry, signal, payload, item_count, ranges)
 
     def _part(self, signal: Signal, entry: LogEntry, ranges: Sequence[ItemRange]) -> tuple[bytes, int]:
         """Return the part of a request that is for this route, and its number of items."""
@@ -286,6 +332,14 @@ class ForwardRoute:
         first = known.get(self.name, min(routes, default=0))
         set_cursor(connection, self.name, first)
         return first
+
+    def _say_undelivered(self) -> None:
+        """Record what is left for the next start (OTLP exporter specification: undelivered data)."""
+        self._show_queue()
+        left_bytes = self._log.end().position - self.position
+        if left_bytes > 0:
+            item_count = max(self._log.end().item_count - self._passed_items, 0)
+            _logger.info("undelivered_kept", route=self.name, items=item_count, bytes=left_bytes)
 
     def _show_queue(self) -> None:
         end = self._log.end()

@@ -66,16 +66,14 @@ class QuarantineRelease:
         rows = await self._state.read(lambda connection: quarantine.released(connection, _BATCH))
         for row in rows:
             for deliverer in self._deliverers:
-                delivery = await deliverer.deliver(row.signal, row.payload)
+                delivery = await deliverer.deliver(row.signal, row.payload, row.item_count)
                 self._count(deliverer.exporter.name, row, delivery)
             await self._state.write(partial(quarantine.delete, ids=[row.id]))
         return bool(rows)
 
     def _count(self, exporter: str, row: quarantine.ReleasedRow, delivery: Delivery) -> None:
-        rejected = min(delivery.rejected_item_count, row.item_count)
-        counts = [("dropped", "partial_success", rejected), ("released", "", row.item_count - rejected)]
-        if delivery.dropped_reason:
-            counts = [("dropped", delivery.dropped_reason, row.item_count)]
+        counts = [("dropped", reason, count) for reason, count in delivery.dropped.items()]
+        counts.append(("released", "", row.item_count - sum(delivery.dropped.values())))
         for outcome, reason, count in counts:
             if count:
                 self._metrics.forward_items.labels(exporter, row.signal.plural, outcome, reason).inc(count)

@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Takes parts of requests, in order."""
+    """Takes parts of requests; several at once if it is asked to."""
 
     @property
     def name(self) -> str:
@@ -41,6 +41,11 @@ class Sink(Protocol):
     @property
     def is_failing(self) -> bool:
         """Whether what is being taken may take any time, since the destination fails."""
+        ...
+
+    @property
+    def last_error(self) -> str:
+        """What the destination last failed with; empty if it never did."""
         ...
 
     async def take(
@@ -78,15 +83,17 @@ class ExporterSink:
         """See `Sink`."""
         return self._deliverer.is_failing
 
+    @property
+    def last_error(self) -> str:
+        """See `Sink`."""
+        return self._deliverer.last_error
+
     async def take(
         self, entry: LogEntry, signal: Signal, payload: bytes, item_count: int, ranges: Sequence[ItemRange]
     ) -> Outcome:
         """See `Sink`."""
-        delivery = await self._deliverer.deliver(signal, payload)
-        if delivery.dropped_reason:
-            return Outcome(0, [(delivery.dropped_reason, item_count)])
-        rejected = min(delivery.rejected_item_count, item_count)
-        return Outcome(item_count - rejected, [("partial_success", rejected)] if rejected else ())
+        dropped = (await self._deliverer.deliver(signal, payload, item_count)).dropped
+        return Outcome(item_count - sum(dropped.values()), tuple(dropped.items()))
 
     async def close(self) -> None:
         """See `Sink`."""
@@ -98,6 +105,7 @@ class QuarantineSink:
 
     name = "quarantine"
     is_failing = False
+    last_error = ""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -132,6 +140,7 @@ class DiscardSink:
 
     name = "none"
     is_failing = False
+    last_error = ""
 
     async def take(
         self, entry: LogEntry, signal: Signal, payload: bytes, item_count: int, ranges: Sequence[ItemRange]

@@ -38,7 +38,7 @@ class Metrics:
         )
         self.receiver_items = counter(
             "receiver_items",
-            "Log records, data points and spans by outcome: accepted or refused.",
+            "Log records, data points and spans by outcome: accepted, refused or rejected.",
             "signal",
             "transport",
             "outcome",
@@ -56,6 +56,24 @@ class Metrics:
         )
         self.queue_items = gauge("queue_items", "Items in the durable log that a cursor has yet to pass.", "cursor")
         self.queue_bytes = gauge("queue_bytes", "Bytes in the durable log that a cursor has yet to pass.", "cursor")
+        self.queue_capacity = gauge(
+            "queue_capacity",
+            "Most that may wait for a destination: its sending_queue.queue_size, else queue.max_bytes.",
+            "cursor",
+            "unit",
+        )
+        self.queue_size = gauge(
+            "queue_size",
+            "What waits for a destination that has a sending_queue.queue_size, in its unit; not what awaits a verdict.",
+            "cursor",
+            "unit",
+        )
+        self.queue_overflow_items = counter(
+            "queue_overflow_items",
+            "Items refused since the sending_queue of a destination was full.",
+            "exporter",
+            "signal",
+        )
         self.forward_items = counter(
             "forward_items",
             "Items by destination and final outcome: forwarded, diverted or dropped (with its reason).",

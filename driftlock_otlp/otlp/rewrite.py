@@ -1,4 +1,4 @@
-"""Takes single items out of an OTLP request, or marks them; everything else stays as it was.
+"""Takes items out of an OTLP request, marks them, or divides a request; everything else stays as it was.
 
 An item is a log record, a data point or a span. Items are numbered in the order in which they
 stand in the message: resource by resource, scope by scope, record by record; in metrics metric
@@ -102,6 +102,51 @@ def split(signal: Signal, payload: bytes, ranges: Sequence[ItemRange]) -> tuple[
     return rest.SerializeToString(), taken.SerializeToString()
 
 
+def divide(signal: Signal, payload: bytes, part_count: int) -> list[tuple[bytes, int]]:
+    """Divide a request into smaller ones that together say the same.
+
+    Every part has about as many items as the others, in their resources, scopes and, in metrics,
+    metrics; a metric may be divided between its points. The parts have the order of the request.
+    Envelopes that hold no item in a part are left out of it; as with `split`, one with fields
+    unknown to us may hold items unknown to us, and is in the first part in any case. Unknown
+    fields of the request itself are there, too.
+
+    Args:
+        signal: What the request holds.
+        payload: The request as OTLP protobuf.
+        part_count: How many parts, at most; no part is without items.
+
+    Returns:
+        (request, number of its items) of each part; `payload` itself if it cannot be divided.
+
+    Raises:
+        DecodeError: The payload is not a request of this signal.
+    """
+    shape = _SHAPES[signal]
+    request: Any = decode(signal, payload)
+    item_count = sum(map(len, shape.item_lists(request)))
+    part_count = min(part_count, item_count)
+    if part_count < 2:
+        return [(payload, item_count)]
+    hollow = type(request)()
+    hollow.CopyFrom(request)
+    for items in shape.item_lists(hollow):
+        if len(items):  # a metric without data has no list to delete from
+            del items[:]
+    parts = []
+    for number in range(part_count):
+        start, stop = number * item_count // part_count, (number + 1) * item_count // part_count
+        part = type(request)()
+        if number == 0:
+            part.CopyFrom(hollow)
+        else:
+            getattr(part, shape.resources).extend(getattr(hollow, shape.resources))
+        _fill(shape, request, part, start, stop)
+        _prune(shape, part, keeps_unknown=number == 0)
+        parts.append((part.SerializeToString(), stop - start))
+    return parts
+
+
 def tag(signal: Signal, payload: bytes, ranges: Sequence[ItemRange]) -> bytes:
     """Return the request with `driftlock.anomaly.id` on every item in the ranges.
 
@@ -169,6 +214,16 @@ def _remove(shape: _Shape, request: Any, runs: _Runs) -> None:
         # Backwards, so that the places of those still to be deleted do not move.
         for start, stop in reversed(runs[current:last]):
             del items[max(start - first, 0) : min(stop, end) - first]
+        first = end
+
+
+def _fill(shape: _Shape, request: Any, part: Any, start: int, stop: int) -> None:
+    """Copy the items with these indices into the same envelopes of a request that has no items."""
+    first = 0  # Index of the first item of the list at hand.
+    for items, into in zip(shape.item_lists(request), shape.item_lists(part), strict=True):
+        end = first + len(items)
+        if max(first, start) < min(end, stop):
+            into.extend(items[max(start - first, 0) : stop - first])
         first = end
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from driftlock_otlp.config.exporters import RetryConfig
+from driftlock_otlp.errors import DownstreamTooLargeError
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal
@@ -25,6 +26,7 @@ class FakeExporter:
     Attributes:
         answers: Results to return or errors to raise, in turn.
         gate: While not set, `export` does not return.
+        max_bytes: Larger requests are refused for their size.
     """
 
     def __init__(self, name: str = "otlp_grpc") -> None:
@@ -35,10 +37,13 @@ class FakeExporter:
         self.attempts: list[tuple[Signal, bytes]] = []
         self.taken: list[tuple[Signal, bytes]] = []
         self.is_closed = False
+        self.max_bytes = 1 << 30
 
     async def export(self, signal: Signal, payload: bytes) -> ExportResult:
         self.attempts.append((signal, payload))
         await self.gate.wait()
+        if len(payload) > self.max_bytes:
+            raise DownstreamTooLargeError(f"{len(payload)} bytes are too many")
         answer = self.answers.popleft() if self.answers else ExportResult()
         if isinstance(answer, Exception):
             raise answer
@@ -48,10 +53,10 @@ class FakeExporter:
     async def close(self) -> None:
         self.is_closed = True
 
-    def deliverer(self, metrics: Metrics, **retry: float | bool) -> Deliverer:
+    def deliverer(self, metrics: Metrics, max_request_bytes: int = 64 << 20, **retry: float | bool) -> Deliverer:
         """Return a deliverer to here that retries at once."""
         quick = {"initial_interval": 0.001, "max_interval": 0.002, "randomization_factor": 0.0, **retry}
-        return Deliverer(self, RetryConfig(**quick), metrics)
+        return Deliverer(self, RetryConfig(**quick), metrics, max_request_bytes)
 
 
 class HeldClock:

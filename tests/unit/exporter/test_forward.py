@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from structlog.testing import capture_logs
 
+from driftlock_otlp.config.exporters import RetryConfig, SendingQueueConfig
 from driftlock_otlp.errors import DownstreamRejectedError, DownstreamUnavailableError, OverloadedError
+from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.exporter.forward import ForwardRoute, Selection
+from driftlock_otlp.exporter.sending_queue import SendingQueue
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, Outcome, QuarantineSink, Sink
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal
@@ -48,7 +53,7 @@ class Scene:
         after = [*self.positions, self.log.end().position]
         self.watermark = max(self.watermark, after[index + 1])
 
-    def route(self, selection: Selection, sink: Sink, *, is_metered: bool = False) -> ForwardRoute:
+    def route(self, selection: Selection, sink: Sink, *, is_metered: bool = False, **settings: Any) -> ForwardRoute:
         """Return a route that has not started."""
         route = ForwardRoute(
             selection,
@@ -60,12 +65,13 @@ class Scene:
             self.metrics,
             self.clock,
             is_metered=is_metered,
+            **settings,
         )
         self.routes.append(route)
         return route
 
-    async def start(self, selection: Selection, sink: Sink, *, is_metered: bool = False) -> ForwardRoute:
-        route = self.route(selection, sink, is_metered=is_metered)
+    async def start(self, selection: Selection, sink: Sink, **settings: Any) -> ForwardRoute:
+        route = self.route(selection, sink, **settings)
         await route.start()
         return route
 
@@ -439,3 +445,137 @@ async def test_the_first_route_meters_what_it_passes_by_the_hour(
     rows = await state.read(lambda c: c.execute("SELECT * FROM usage ORDER BY hour_unix_s").fetchall())
     hour = NOW // 10**9 // 3600 * 3600
     assert rows == [(hour, "", "logs", 2, len(first), 1), (hour + 3600, "", "logs", 1, len(second), 1)]
+
+
+class Gates:
+    """A destination that takes each request when told to, whatever the order."""
+
+    name = "otlp_grpc"
+
+    def __init__(self) -> None:
+        self.attempts: list[str] = []
+        self.taken: list[str] = []
+        self.opened: set[str] = set()
+
+    async def export(self, signal: Signal, payload: bytes) -> ExportResult:
+        (record,) = ExportLogsServiceRequest.FromString(payload).resource_logs[0].scope_logs[0].log_records
+        body = record.body.string_value
+        self.attempts.append(body)
+        while body not in self.opened:
+            await asyncio.sleep(0.002)
+        self.taken.append(body)
+        return ExportResult()
+
+    async def close(self) -> None:
+        pass
+
+    def sink(self, metrics: Metrics) -> ExporterSink:
+        return ExporterSink(Deliverer(self, RetryConfig(), metrics))
+
+
+async def test_several_requests_are_under_way_and_the_cursor_moves_over_the_finished_beginning(
+    scene: Scene, state: StateDatabase, metrics: Metrics
+) -> None:
+    exporter = Gates()
+    for body in "abcdef":
+        await scene.append(body)
+    route = await scene.start(Selection.EVERYTHING, exporter.sink(metrics), consumers=3)
+    await eventually(lambda: exporter.attempts == ["a", "b", "c"])
+    exporter.opened |= {"a", "c"}
+    # Two are done, so two more are under way; the second holds the cursor.
+    await eventually(lambda: exporter.attempts == ["a", "b", "c", "d", "e"])
+    await asyncio.sleep(0.02)
+    assert len(exporter.attempts) == 5
+    await route.stop(0.0)
+    assert (await state.read(cursors))["forward:otlp_grpc"] == scene.positions[1]
+    assert scene.outcomes() == {"otlp_grpc:forwarded": 1}
+    scene.routes.clear()
+    restarted = FakeExporter()
+    await scene.start(Selection.EVERYTHING, sink_of(restarted, metrics), consumers=3)
+    await scene.finish()
+    assert sorted(bodies(restarted)) == ["b", "c", "d", "e", "f"]
+    assert scene.outcomes() == {"otlp_grpc:forwarded": 6}
+
+
+async def test_stopping_waits_for_all_that_is_under_way(scene: Scene, state: StateDatabase, metrics: Metrics) -> None:
+    """Conformance 83."""
+    exporter = Gates()
+    for body in "abcd":
+        await scene.append(body)
+    route = await scene.start(Selection.EVERYTHING, exporter.sink(metrics), consumers=3)
+    await eventually(lambda: len(exporter.attempts) == 3)
+    stopping = asyncio.create_task(route.stop(30.0))
+    await asyncio.sleep(0.05)
+    exporter.opened |= set("abcd")
+    await stopping
+    assert exporter.taken == ["a", "b", "c"]
+    assert (await state.read(cursors))["forward:otlp_grpc"] == scene.positions[3]
+
+
+async def test_consumers_find_enough_to_do_among_large_requests(scene: Scene, metrics: Metrics) -> None:
+    read = scene.log.read
+    scene.log.read = lambda position, max_bytes: read(position, 1)  # type: ignore[method-assign]
+    exporter = Gates()
+    for body in "abcd":
+        await scene.append(body)
+    await scene.start(Selection.EVERYTHING, exporter.sink(metrics), consumers=3)
+    await eventually(lambda: exporter.attempts == ["a", "b", "c"])
+
+
+async def test_what_was_delivered_is_not_sent_again_when_the_cursor_cannot_move(
+    scene: Scene, state: StateDatabase, metrics: Metrics
+) -> None:
+    exporter, failures = FakeExporter(), 2
+
+    class Failing:
+        read = staticmethod(state.read)
+
+        async def write(self, work: Callable[[Any], Any]) -> Any:
+            nonlocal failures
+            if exporter.taken and failures:
+                failures -= 1
+                raise OverloadedError("the disk is full")
+            return await state.write(work)
+
+    scene.state = Failing()
+    for body in "ab":
+        await scene.append(body)
+    await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics))
+    await scene.finish()
+    assert failures == 0
+    assert bodies(exporter) == ["a", "b"]
+    assert scene.outcomes() == {"otlp_grpc:forwarded": 2}
+
+
+async def test_what_the_cursor_passes_leaves_the_sending_queue(
+    scene: Scene, metrics: Metrics, clock: HeldClock
+) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    await scene.append("before")
+    config = SendingQueueConfig(sizer="items", queue_size=100)
+    queue = SendingQueue("otlp_grpc", config, None, MAX_WAIT_S, clock, metrics)
+    await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics), queue=queue)
+    assert queue.waiting == 1
+    queue.reserve(NewEntry(Signal.LOGS, b"", 2, clock.now))
+    await scene.append("a", "b")
+    await scene.append(signal=None)
+    assert queue.waiting == 3
+    exporter.gate.set()
+    await scene.finish()
+    assert queue.waiting == 0
+
+
+async def test_what_is_not_delivered_when_it_stops_is_recorded(scene: Scene, metrics: Metrics) -> None:
+    """Conformance 77."""
+    exporter = FakeExporter()
+    exporter.answers.extend([ExportResult(), DownstreamUnavailableError("down", retry_after_s=3600.0)])
+    for count in (1, 2, 3):
+        await scene.append(*"x" * count)
+    route = await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics))
+    await eventually(lambda: len(exporter.attempts) == 2)
+    with capture_logs() as lines:
+        await route.stop(5.0)
+    (line,) = [line for line in lines if line["event"] == "undelivered_kept"]
+    assert (line["route"], line["items"]) == ("forward:otlp_grpc", 5)
+    assert scene.value("driftlock_queue_items", cursor="forward:otlp_grpc") == 5

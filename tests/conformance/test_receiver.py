@@ -446,7 +446,7 @@ async def test_half_sent_request_is_survived_and_not_counted(receivers: Receiver
     assert receivers.requests("http", "rejected") == receivers.requests("http", "refused") == 0
 
 
-async def test_42_connection_is_kept_alive_after_success_and_after_refusal(receivers: Receivers) -> None:
+async def test_28_42_connection_is_kept_alive_after_success_and_after_refusal(receivers: Receivers) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", receivers.http.port)
     head = b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Type: "
     for media_type, expected in (("application/json", b"200"), ("text/plain", b"415"), ("application/json", b"200")):

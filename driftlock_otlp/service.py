@@ -14,6 +14,8 @@ import structlog
 
 from driftlock_otlp.api.app import ApiServer, build_app
 from driftlock_otlp.api.health_check import HealthCheck
+from driftlock_otlp.api.pipeline_view import PipelineView
+from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import RetryableError
@@ -22,10 +24,12 @@ from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.exporter.forward import ForwardRoute, Selection
 from driftlock_otlp.exporter.otlp_client import build_exporter
 from driftlock_otlp.exporter.quarantine import QuarantineRelease
+from driftlock_otlp.exporter.sending_queue import SendingQueue, SendingQueues
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, QuarantineSink, Sink
 from driftlock_otlp.interfaces import Component
 from driftlock_otlp.lifecycle import Lifecycle, Readiness
 from driftlock_otlp.model import Anomaly
+from driftlock_otlp.observability.collector_metrics import CollectorMetrics
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.observability.version import version
 from driftlock_otlp.otlp.anomaly_event import anomaly_event
@@ -75,8 +79,10 @@ class Service:
         self.pool = WorkerPool(
             config, self._log, queue.path / LOG_DIRECTORY, self._state, self.metrics, clock, self._enqueue_events
         )
+        CollectorMetrics(self.metrics, lambda: self.pool.pids).register(self.metrics.registry)
         self._routes = self._build_routes()
-        ingest = Ingest(self._log, self.metrics, clock)
+        room = SendingQueues([route.queue for route in self._routes if route.queue is not None])
+        ingest = Ingest(self._log, self.metrics, clock, room)
         self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics)
         protocols = config.receivers.otlp.protocols
         self.grpc = (
@@ -85,18 +91,23 @@ class Service:
             else None
         )
         self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
-        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version()))
+        senders = [
+            EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters
+        ]
+        view = self._build_view(senders)
+        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look))
         health_check = config.extensions.health_check
         components: list[Component] = [
             # First to start and last to stop: probes are answered, with 503, while the others come up and go down.
             self.api,
             *([HealthCheck(health_check, self.readiness)] if health_check is not None else []),
-            *(EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters),
+            *senders,
             QuarantineRelease([self._deliverer(name) for name in config.forward.exporters], self._state, self.metrics),
             *self._routes,
             self.pool,
             self.gate,
             *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
+            room,
         ]
         self._lifecycle = Lifecycle(components)
         self._housekeeping: asyncio.Task[None] | None = None
@@ -165,6 +176,7 @@ class Service:
         if forward.policy == "divert":
             diverted: list[Sink] = [ExporterSink(self._deliverer(name)) for name in forward.anomalous_exporters]
             routes += [(Selection.ANOMALOUS, sink) for sink in diverted or [QuarantineSink(time.time_ns)]]
+        exporters = self._config.exporters
         return [
             ForwardRoute(
                 selection,
@@ -176,14 +188,55 @@ class Service:
                 self.metrics,
                 time.time_ns,
                 is_metered=index == 0,
+                consumers=exporters[sink.name].sending_queue.num_consumers if sink.name in exporters else 1,
+                queue=self._sending_queue(sink.name) if selection is not Selection.ANOMALOUS else None,
             )
             for index, (selection, sink) in enumerate(routes)
         ]
 
+    def _sending_queue(self, name: str) -> SendingQueue | None:
+        """Return the count of what waits for a destination; None if only the log bounds it."""
+        exporter = self._config.exporters.get(name)
+        if exporter is None:
+            return None
+        if exporter.sending_queue.queue_size is None:
+            self.metrics.queue_capacity.labels(f"forward:{name}", "bytes").set(self._config.queue.max_bytes)
+            return None
+        waits_for_verdicts = self._config.forward.policy != "pass"
+        return SendingQueue(
+            name,
+            exporter.sending_queue,
+            (lambda: self.pool.watermark) if waits_for_verdicts else None,
+            self._config.forward.max_wait,
+            time.time_ns,
+            self.metrics,
+        )
+
+    def _build_view(self, event_senders: list[EventSender]) -> PipelineView:
+        protocols = self._config.receivers.otlp.protocols
+        receivers: list[tuple[str, GrpcReceiverConfig | HttpReceiverConfig, GrpcReceiver | HttpReceiver]] = []
+        if protocols.grpc is not None and self.grpc is not None:
+            receivers.append(("grpc", protocols.grpc, self.grpc))
+        if protocols.http is not None and self.http is not None:
+            receivers.append(("http", protocols.http, self.http))
+        return PipelineView(
+            version=version(),
+            policy=self._config.forward.policy,
+            metrics=self.metrics,
+            readiness=self.readiness,
+            receivers=receivers,
+            log=self._log,
+            log_path=str(self._config.queue.path / LOG_DIRECTORY),
+            routes=self._routes,
+            event_senders=event_senders,
+            workers=self.pool,
+            state=self._state,
+        )
+
     def _deliverer(self, name: str) -> Deliverer:
         """Return a connection of its own, so that no user of a destination waits for another."""
         config = self._config.exporters[name]
-        return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics)
+        return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics, config.max_request_size)
 
     def _enqueue_events(self, connection: sqlite3.Connection, anomaly: Anomaly) -> None:
         now = time.time_ns()

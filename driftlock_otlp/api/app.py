@@ -1,29 +1,37 @@
-"""The management HTTP server: Prometheus metrics and health, on the API port."""
+"""The management HTTP server: Prometheus metrics, health and the live page, on the API port."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from driftlock_otlp.api import pipelinez
 from driftlock_otlp.config.operation import ApiConfig
 from driftlock_otlp.http_listener import HttpListener
 from driftlock_otlp.lifecycle import Readiness
+from driftlock_otlp.observability.live import LivePipeline
 
 _LONGEST_STOP_S = 2.0
 """A client that reads slowly must not use up the grace of what stops after this."""
 
 
-def build_app(registry: CollectorRegistry, readiness: Readiness, version: str) -> Starlette:
+def build_app(
+    registry: CollectorRegistry, readiness: Readiness, version: str, look: Callable[[], Awaitable[LivePipeline]]
+) -> Starlette:
     """Return the application.
 
     Args:
         registry: Metrics served at `/metrics`.
         readiness: What `/readyz` asks.
         version: Of the sidecar.
+        look: What `/debug/pipelinez` shows.
     """
 
     def metrics(request: Request) -> Response:
@@ -39,7 +47,14 @@ def build_app(registry: CollectorRegistry, readiness: Readiness, version: str) -
         return JSONResponse({"ready": not missing, "waiting_for": missing}, status_code=status)
 
     def index(request: Request) -> Response:
-        return PlainTextResponse(f"driftlock-otlp {version}\n\n/metrics\n/healthz\n/readyz\n")
+        return PlainTextResponse(f"driftlock-otlp {version}\n\n/metrics\n/healthz\n/readyz\n/debug/pipelinez\n")
+
+    async def live(request: Request) -> Response:
+        shown = await look()
+        if _wants_json(request):
+            return Response(msgspec.json.encode(shown), media_type="application/json", headers=pipelinez.HEADERS)
+        refreshes = "refresh" in request.query_params
+        return HTMLResponse(pipelinez.page(shown, refreshes=refreshes), headers=pipelinez.HEADERS)
 
     return Starlette(
         routes=[
@@ -47,8 +62,17 @@ def build_app(registry: CollectorRegistry, readiness: Readiness, version: str) -
             Route("/metrics", metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/debug/pipelinez", live),
         ]
     )
+
+
+def _wants_json(request: Request) -> bool:
+    asked = request.query_params.get("format")
+    if asked is not None:
+        return asked == "json"
+    accepted = request.headers.get("accept", "")
+    return "application/json" in accepted and "text/html" not in accepted
 
 
 class ApiServer:

@@ -18,11 +18,15 @@ class LiveReceiver:
         transport: `grpc` or `http`, as in the metrics.
         endpoint: Where it listens.
         has_tls: Whether it serves TLS.
+        requests: Requests by signal and outcome, since the start.
+        items: Items by signal and outcome.
     """
 
     transport: str
     endpoint: str
     has_tls: bool
+    requests: dict[str, dict[str, int]]
+    items: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,10 @@ class LiveQueue:
         name: Of the cursor or sender, as `forward:otlp_grpc` or `events:otlp_http`.
         destination: The exporter, `quarantine` or `none`.
         position: Where the cursor stands; None for anomaly events, which wait in the outbox.
-        waiting_items: Items, or anomaly events, that wait.
-        waiting_bytes: Bytes of the log that the cursor has yet to pass.
+        waiting_items: Items, or anomaly events, that wait; None if that is not known now.
+        waiting_bytes: Bytes of the log that the cursor has yet to pass; None for anomaly events.
+        outcomes: Items, or anomaly events, by outcome, since the start.
+        retry_count: Failed attempts that were or will be repeated, of all who send to the destination.
         is_failing: Whether the last attempt failed and will be repeated.
         last_error: What the destination last failed with; empty if it never did.
     """
@@ -63,8 +69,10 @@ class LiveQueue:
     name: str
     destination: str
     position: int | None
-    waiting_items: int
-    waiting_bytes: int
+    waiting_items: int | None
+    waiting_bytes: int | None
+    outcomes: dict[str, int]
+    retry_count: int
     is_failing: bool
     last_error: str
 
@@ -150,8 +158,8 @@ class LivePipeline:
         receivers: How telemetry comes in.
         log: Where it is kept.
         queues: Who follows the log, and the senders of anomaly events.
-        quarantine_items: Items withheld.
-        open_anomaly_count: Anomalies that are going on.
+        quarantine_items: Items withheld; None if that is not known now.
+        open_anomaly_count: Anomalies that are going on; None if that is not known now.
         workers: Who scores it.
         stream_count: Streams that are followed.
         streams: Some of them: with anomalies first, then by the time of their last window.
@@ -165,8 +173,8 @@ class LivePipeline:
     receivers: list[LiveReceiver]
     log: LiveLog
     queues: list[LiveQueue]
-    quarantine_items: int
-    open_anomaly_count: int
+    quarantine_items: int | None
+    open_anomaly_count: int | None
     workers: list[LiveWorker]
     stream_count: int
     streams: list[LiveStream]

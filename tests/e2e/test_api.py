@@ -93,7 +93,7 @@ async def test_metrics_can_be_parsed_and_count_what_was_sent(new_sidecar: NewSid
     await sidecar.settle()
     text = (await asyncio.to_thread(sidecar.get, "/metrics")).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert all(name.startswith("driftlock_") for name in families)
+    assert all(name.startswith(("driftlock_", "otelcol_")) for name in families)
     assert all(family.documentation for family in families.values())
 
     def value(family: str, sample: str, **labels: str) -> float:

@@ -15,6 +15,7 @@ from driftlock_otlp.config.operation import ApiConfig
 from driftlock_otlp.config.values import Endpoint
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.lifecycle import Readiness
+from driftlock_otlp.observability.live import LivePipeline
 from driftlock_otlp.observability.metrics import Metrics
 
 
@@ -29,12 +30,13 @@ async def get(app: Any, path: str, accept: str = "") -> tuple[int, dict[str, str
         sent.append(message)
 
     headers = [(b"accept", accept.encode())] if accept else []
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": "GET",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": headers,
         "http_version": "1.1",
         "scheme": "http",
@@ -46,7 +48,10 @@ async def get(app: Any, path: str, accept: str = "") -> tuple[int, dict[str, str
 
 
 def application(metrics: Metrics | None = None, readiness: Readiness | None = None) -> Any:
-    return build_app((metrics or Metrics()).registry, readiness or Readiness(), "1.2.3")
+    async def look() -> LivePipeline:
+        raise AssertionError("nobody asks for it here")
+
+    return build_app((metrics or Metrics()).registry, readiness or Readiness(), "1.2.3", look)
 
 
 async def test_health_says_ok_whatever_readiness_says() -> None:
@@ -83,7 +88,7 @@ async def test_the_index_names_the_version_and_the_paths() -> None:
     status, _, body = await get(application(), "/")
     assert status == 200
     assert b"driftlock-otlp 1.2.3" in body
-    assert b"/metrics" in body
+    assert body.splitlines()[2:] == [b"/metrics", b"/healthz", b"/readyz", b"/debug/pipelinez"]
 
 
 async def test_an_unknown_path_is_404() -> None:

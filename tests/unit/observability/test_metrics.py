@@ -6,7 +6,19 @@ from prometheus_client import CollectorRegistry
 
 from driftlock_otlp.observability.metrics import Metrics
 
-BOUNDED = {"signal", "transport", "outcome", "reason", "cursor", "exporter", "kind", "severity", "worker", "component"}
+BOUNDED = {
+    "signal",
+    "transport",
+    "outcome",
+    "reason",
+    "cursor",
+    "unit",
+    "exporter",
+    "kind",
+    "severity",
+    "worker",
+    "component",
+}
 
 
 def test_every_metric_has_our_prefix_a_sentence_and_labels_of_bounded_sets() -> None:

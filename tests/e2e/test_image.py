@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import time
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.docs.deployments import seconds, unit
 from tests.e2e.container import Container, Image, has_namespaces
 from tests.e2e.dockerfile import read_dockerfile
 
@@ -42,6 +44,13 @@ connection.set_inheritable(True)
 subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 """
 """Begins a request and leaves it to a process that never ends it: stopping waits for it."""
+WITHOUT_CODE_IN_DATA = """
+import ctypes, os, sys
+refuse_writable_code = 65, 1  # PR_SET_MDWE; kernels before 6.3 do not know it
+ctypes.CDLL(None).prctl(*refuse_writable_code, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a command as `MemoryDenyWriteExecute=yes` of systemd does; what else the unit restricts, the container does."""
 
 NewContainer = Callable[..., Container]
 
@@ -116,6 +125,17 @@ def test_second_request_to_stop_ends_process_1_at_once(new_container: NewContain
     assert container.is_running
     container.signal(signal.SIGTERM)
     container.wait(5.0)
+
+
+def test_systemd_unit_s_command_runs_under_its_restrictions(new_container: NewContainer) -> None:
+    service = unit()["Service"]
+    command = shlex.split(service["ExecStart"][0])
+    environment = dict(line.split("=", 1) for line in service["Environment"])
+    container = new_container(["python", "-c", WITHOUT_CODE_IN_DATA, *command], environment)
+    container.wait_until(container.is_healthy, "is not healthy")
+    assert container.run(["python", "-c", SEND]).returncode == 0
+    container.signal(signal.SIGTERM)
+    assert container.wait(seconds(service["TimeoutStopSec"][0])) == 0, container.output
 
 
 @pytest.mark.parametrize("environment", [{}, {"DRIFTLOCK_ALLOW_UNAUTHENTICATED": "true"}])

@@ -74,6 +74,10 @@ class Collector:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def both_ports(self, receiver: str = "otlp") -> tuple[int, int]:
+        """Return a receiver's ports of gRPC and of HTTP."""
+        return self.ports[receiver]["grpc"], self.ports[receiver]["http"]
+
     def grpc_endpoint(self, receiver: str = "otlp") -> str:
         """Return host and port of a receiver's gRPC."""
         return f"{HOST}:{self.ports[receiver]['grpc']}"

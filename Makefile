@@ -82,6 +82,8 @@ lock: ## Renew uv.lock and what follows from it (needs uv)
 	uv lock --upgrade
 	uv export --quiet --frozen --no-header --no-annotate --no-dev --no-emit-project --output-file requirements.lock
 	uv export --quiet --frozen --no-header --no-annotate --no-emit-project --output-file requirements-dev.lock
+	echo hatchling | uv pip compile --quiet - --constraint requirements-dev.lock --generate-hashes --universal \
+	    --python-version 3.11 --no-header --no-annotate --output-file requirements-build.lock
 
 check: lint types imports test ## All of lint, types, imports and test
 

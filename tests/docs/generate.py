@@ -39,9 +39,10 @@ _CONFIGURATION_INTRODUCTION = """\
 # Configuration
 
 The settings are one YAML file, named with `--config`. Every key has a default, so the file may be empty or missing.
-A key that is not listed here is refused at start-up, with a suggestion. Three examples to start from are in `config/`:
-[minimal](../config/minimal.yaml), [beside one application](../config/sidecar.yaml) and
-[for many senders](../config/gateway.yaml). `validate` checks a file, `print-config` shows what is in force.
+A key that is not listed here is refused at start-up, with a suggestion. Examples to start from are in `config/`:
+[minimal](../config/minimal.yaml), [beside one application](../config/sidecar.yaml),
+[for many senders](../config/gateway.yaml) and [under rules](../config/regulated.yaml).
+`validate` checks a file, `print-config` shows what is in force.
 
 ## How values are written
 

@@ -45,7 +45,13 @@ def test_every_declared_dependency_is_locked() -> None:
     assert everything <= {name for name, _ in pinned_in("requirements-dev.lock")}
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_what_builds_the_package_is_locked() -> None:
+    building = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    assert names_of(building) <= {name for name, _ in pinned_in("requirements-build.lock")}
+    assert pinned_in("requirements-build.lock") <= pinned_in("requirements-dev.lock"), "run `make lock`"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"])
 def test_the_locks_leave_the_choice_of_an_index_to_pip(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text

@@ -81,6 +81,11 @@ class Route(Sending, Protocol):
         """Where its cursor stands."""
         ...
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Items, and bytes, in the log that the cursor has yet to pass."""
+        ...
+
 
 class Workers(Protocol):
     """The detection processes."""
@@ -193,8 +198,6 @@ class PipelineView:
         )
 
     def _route_queues(self) -> list[LiveQueue]:
-        items = _by(self._metrics.queue_items, "cursor")
-        end = self._log.end().position
         outcomes = _outcomes(self._metrics.forward_items, "exporter")
         retries = _by(self._metrics.exporter_retries, "exporter")
         queues = []
@@ -211,8 +214,8 @@ class PipelineView:
                     name=name,
                     destination=destination,
                     position=route.position,
-                    waiting_items=items.get(name, 0),
-                    waiting_bytes=max(end - route.position, 0),
+                    waiting_items=route.waiting[0],
+                    waiting_bytes=route.waiting[1],
                     outcomes=mine,
                     retry_count=retries.get(destination, 0),
                     is_failing=route.is_failing,

@@ -122,9 +122,20 @@ class ForwardRoute:
         """What the destination last failed with; empty if it never did."""
         return self._sink.last_error
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Items, and bytes, in the log that the cursor has yet to pass."""
+        end = self._log.end()
+        n_bytes = max(end.position - self.position, 0)
+        return (max(end.item_count - self._passed_items, 0) if n_bytes else 0), n_bytes
+
     async def start(self) -> None:
         """Continue at the cursor; a new route begins with what its slowest sibling has yet to pass."""
         self.position = await self._state.write(self._first_position)
+        self._passed_items = self._log.end().item_count  # until the first read says better
+        # Computed when asked for: they grow also while a delivery hangs.
+        self._metrics.queue_items.labels(self.name).set_function(lambda: self.waiting[0])
+        self._metrics.queue_bytes.labels(self.name).set_function(lambda: self.waiting[1])
         if self.queue is not None:
             await asyncio.to_thread(self.queue.load, self._log, self.position)
         self._started_unix_nano = self._clock()
@@ -166,7 +177,6 @@ class ForwardRoute:
         entries = self._read()
         if entries:
             self._passed_items = entries[0].items_before
-        self._show_queue()
         entries = entries[: await self._ready_count(entries[:_COMMIT_REQUESTS])]
         if not entries:
             return False
@@ -243,7 +253,6 @@ class ForwardRoute:
         for (signal_name, kind, reason), count in (+counts).items():
             self._metrics.forward_items.labels(self._sink.name, signal_name, kind, reason).inc(count)
         self._passed_items = passed[-1].items_before + passed[-1].entry.item_count
-        self._show_queue()
 
     async def _pass_on(self, entry: LogEntry, ranges: Sequence[ItemRange]) -> Outcome:
         signal = entry.entry.signal
@@ -280,7 +289,6 @@ class ForwardRoute:
             return False
         watermark, look_unix_nano = self._waiting
         if self._watermark() == watermark and self._clock() < look_unix_nano:
-            self._show_queue()
             return True
         self._waiting = None
         return False
@@ -335,18 +343,9 @@ class ForwardRoute:
 
     def _say_undelivered(self) -> None:
         """Record what is left for the next start (OTLP exporter specification: undelivered data)."""
-        self._show_queue()
-        left_bytes = self._log.end().position - self.position
+        item_count, left_bytes = self.waiting
         if left_bytes > 0:
-            item_count = max(self._log.end().item_count - self._passed_items, 0)
             _logger.info("undelivered_kept", route=self.name, items=item_count, bytes=left_bytes)
-
-    def _show_queue(self) -> None:
-        end = self._log.end()
-        if self.position >= end.position:
-            self._passed_items = end.item_count
-        self._metrics.queue_bytes.labels(self.name).set(max(end.position - self.position, 0))
-        self._metrics.queue_items.labels(self.name).set(max(end.item_count - self._passed_items, 0))
 
 
 def _count_while(entries: Sequence[LogEntry], condition: Callable[[LogEntry], bool]) -> int:

@@ -324,6 +324,19 @@ async def test_a_request_that_waits_is_not_read_again_and_again(scene: Scene, me
     assert reads == 1
 
 
+async def test_what_waits_is_counted_also_while_a_delivery_hangs(scene: Scene, metrics: Metrics) -> None:
+    exporter = FakeExporter()
+    exporter.answers.append(DownstreamUnavailableError("down", retry_after_s=3600.0))
+    await scene.append("a")
+    route = await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics))
+    await eventually(lambda: route.is_failing)
+    await scene.append("b", "c")
+    assert scene.value("driftlock_queue_items", cursor="forward:otlp_grpc") == 3
+    assert scene.value("driftlock_queue_bytes", cursor="forward:otlp_grpc") == scene.log.end().position
+    assert route.waiting == (3, scene.log.end().position)
+    assert route.last_error == "down"
+
+
 async def test_clock_ticks_move_the_cursor_and_nothing_else(scene: Scene, metrics: Metrics) -> None:
     exporter = FakeExporter()
     await scene.append(signal=None)

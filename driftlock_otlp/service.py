@@ -37,6 +37,7 @@ from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.receiver.resends import RecentRequests
 from driftlock_otlp.storage import outbox, verdicts, windows
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, cursors
@@ -82,7 +83,9 @@ class Service:
         CollectorMetrics(self.metrics, lambda: self.pool.pids).register(self.metrics.registry)
         self._routes = self._build_routes()
         room = SendingQueues([route.queue for route in self._routes if route.queue is not None])
-        ingest = Ingest(self._log, self.metrics, clock, room)
+        window_s = config.receiver.dedup_window
+        self._recent = RecentRequests(window_s, clock) if window_s else None
+        ingest = Ingest(self._log, self.metrics, clock, room, self._recent)
         self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics)
         protocols = config.receivers.otlp.protocols
         self.grpc = (
@@ -121,6 +124,8 @@ class Service:
         self._state.open()
         reached = await self._state.read(lambda connection: max(cursors(connection).values(), default=0))
         self._log.open(minimum_end=reached)
+        if self._recent is not None:
+            self._recent.load(self._log, self._log.recent_position)
         await self._lifecycle.start()
         await self._state.write(partial(verdicts.forget_routes, kept=[route.name for route in self._routes]))
         self._is_receiving = True

@@ -245,6 +245,11 @@ class ReceiverConfig(Section):
         default=256 << 20,
         description="Bytes of requests being worked on at once; beyond that senders are told to wait.",
     )
+    dedup_window: Duration = Field(
+        default=300.0,
+        description="The very same request is acknowledged and not taken again within this: senders repeat a request"
+        " whose answer was lost; 0: it is taken again.",
+    )
 
 
 class LimitsConfig(Section):

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with three additions that OTLP, Java's HTTP client and hostile clients call for."""
+"""uvicorn's HTTP/1.1 protocol with what OTLP, Java's HTTP client and hostile clients call for beyond it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from driftlock_otlp.otlp.responses import Encoding, http_refusal
 
 MAX_HEAD_BYTES = 512 << 10
 """A request whose head is longer is refused. The check runs per read of up to 256 KiB, hence generous."""
+
+# Whoever stands between may go by the first of several and we by the last.
+_ONCE = (b"host", b"content-type", b"content-encoding", b"authorization", b"x-api-key")
 
 
 class OtlpHttpProtocol(HttpToolsProtocol):
@@ -39,8 +42,9 @@ class OtlpHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            is_ours = isinstance(error.__context__, _MalformedError)
+            self.send_400_response(f"this is not a valid HTTP/1.1 request: {error.__context__ if is_ours else error}")
             return
         if not self._in_head:
             self._head_bytes = 0
@@ -80,8 +84,7 @@ class OtlpHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
-        if self.parser.get_method() == b"CONNECT":
-            raise ValueError("this is no proxy")  # which the parser turns into an error of its own
+        self._require_sane_head()
         if self.parser.should_upgrade():
             return  # Read again in a moment.
         self._in_head = False
@@ -92,6 +95,27 @@ class OtlpHttpProtocol(HttpToolsProtocol):
         """Note that the body is complete."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def _require_sane_head(self) -> None:
+        """Refuse what this parser lets pass and RFC 9112 does not; the parser passes the error on in its own.
+
+        References:
+            RFC 9112, 2.3 (versions), 3.2 (Host), 6.1 (transfer codings).
+        """
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise _MalformedError(f"HTTP/{version} is not served here")
+        if self.parser.get_method() == b"CONNECT":
+            raise _MalformedError("this is no proxy")
+        names = [name for name, _ in self.headers]
+        if version == "1.1" and b"host" not in names:
+            raise _MalformedError("there is no Host")
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise _MalformedError(f"{name.decode()} is there more than once")
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if any(coding.strip().lower() != b"chunked" for coding in codings):
+            raise _MalformedError("chunked is the only transfer coding")
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
@@ -115,3 +139,7 @@ class OtlpHttpProtocol(HttpToolsProtocol):
         lines = [b"HTTP/1.1 " + status, *(name + b": " + value for name, value in response.headers)]
         self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", response.body]))
         self.transport.close()
+
+
+class _MalformedError(Exception):
+    """The head is not that of an HTTP/1.1 request."""

@@ -18,6 +18,7 @@ from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.otlp import decode, rewrite
 from driftlock_otlp.otlp.identifiers import malformed_items
 from driftlock_otlp.otlp.json_mapping import request_from_json
+from driftlock_otlp.receiver.resends import RecentRequests, key_of
 
 _WRONG_IDS = (
     "a trace_id must have 16 bytes and a span_id 8, or none; the items whose own, parent, link or exemplar id has"
@@ -33,13 +34,22 @@ class Ingest:
         metrics: Where they are counted.
         clock: When they were received.
         room: What destinations have to say first, if anything.
+        recent: Recognises requests that are sent again; None takes them anew.
     """
 
-    def __init__(self, log: TelemetryLog, metrics: Metrics, clock: Clock, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        log: TelemetryLog,
+        metrics: Metrics,
+        clock: Clock,
+        room: Room | None = None,
+        recent: RecentRequests | None = None,
+    ) -> None:
         self._log = log
         self._metrics = metrics
         self._clock = clock
         self._room = room
+        self._recent = recent
         self._appending: set[asyncio.Task[None]] = set()
 
     async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str, tenant: str = "") -> ExportResult:
@@ -105,6 +115,17 @@ class Ingest:
         if entry.item_count == 0:
             self._count_accepted(entry, transport, started_s)
             return
+        key = b""
+        if self._recent is not None:
+            key = key_of(entry)
+            try:
+                is_repeated = await self._recent.is_repeated(key)
+            except RetryableError:
+                self._count_refused(entry, transport)
+                raise
+            if is_repeated:
+                self._count_taken(entry, transport, "duplicate")
+                return
         if self._room is not None:
             try:
                 await self._room.take(entry)
@@ -114,6 +135,8 @@ class Ingest:
         # Shielded: when the caller goes away the append still happens, and must still be counted.
         task = asyncio.create_task(self._append(entry, transport, started_s))
         self._appending.add(task)
+        if self._recent is not None:
+            self._recent.begin(key, entry.received_unix_nano, task)
         task.add_done_callback(self._appending.discard)
         await asyncio.shield(task)
 
@@ -137,7 +160,12 @@ class Ingest:
     def _count_accepted(self, entry: NewEntry, transport: str, started_s: float) -> None:
         assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received
         labels = (entry.signal.plural, transport)
-        self._metrics.receiver_requests.labels(*labels, "accepted").inc()
-        self._metrics.receiver_items.labels(*labels, "accepted").inc(entry.item_count)
+        self._count_taken(entry, transport, "accepted")
         self._metrics.receiver_bytes.labels(*labels).inc(len(entry.payload))
         self._metrics.receiver_ack_seconds.labels(*labels).observe(time.perf_counter() - started_s)
+
+    def _count_taken(self, entry: NewEntry, transport: str, outcome: str) -> None:
+        assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received
+        labels = (entry.signal.plural, transport, outcome)
+        self._metrics.receiver_requests.labels(*labels).inc()
+        self._metrics.receiver_items.labels(*labels).inc(entry.item_count)

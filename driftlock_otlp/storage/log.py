@@ -210,6 +210,11 @@ class SegmentLog:
         return self._end
 
     @property
+    def recent_position(self) -> int:
+        """Where the last segment but one begins: what was appended last is behind it, and not too much."""
+        return self._bases[-2:][0]
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of entries that are not released."""
         return max(0, self._end.position - self._released)

@@ -66,7 +66,7 @@ ITEMS: tuple[Item, ...] = (
     Item(12, "MUST", "unknown fields of newer versions are ignored (and forwarded)"),
     Item(13, "SHOULD", "attributes may have every kind of value"),
     Item(14, "SHOULD", "concurrent calls on one connection and on many"),
-    Item(15, "MAY", "data that is sent again after a lost connection is taken"),
+    Item(15, "MAY", "data that is sent again after a lost connection is taken", remark="once (receiver.dedup_window)"),
     Item(16, "MUST", "Export is served for traces, metrics and logs", remark="profiles are in development"),
     Item(17, "MUST", "the default port is 4317"),
     Item(18, "MUST", "a message over the limit gets RESOURCE_EXHAUSTED without RetryInfo"),

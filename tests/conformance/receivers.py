@@ -31,6 +31,7 @@ from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.receiver.resends import RecentRequests
 from tests.doubles.memory_log import MemoryLog
 
 LIMIT = 1 << 20
@@ -77,6 +78,7 @@ class Receivers:
         grpc: Settings of the gRPC receiver beside its address and limit.
         http: Settings of the HTTP receiver beside its address and limit.
         auth: Keys and limits.
+        recent: Recognises requests that are sent again; by default nothing does.
     """
 
     def __init__(
@@ -86,12 +88,13 @@ class Receivers:
         grpc: Mapping[str, Any] | None = None,
         http: Mapping[str, Any] | None = None,
         auth: AuthConfig | None = None,
+        recent: RecentRequests | None = None,
     ) -> None:
         self.log = MemoryLog()
         self.metrics = Metrics()
         self.gate = Gate(auth or AuthConfig(), max_in_flight_bytes, self.metrics)
         self.is_ready = True
-        ingest = Ingest(self.log, self.metrics, lambda: 1)
+        ingest = Ingest(self.log, self.metrics, lambda: 1, recent=recent)
         grpc_config = GrpcReceiverConfig(**{"endpoint": ANY_PORT, "max_recv_msg_size_mib": 1, **(grpc or {})})
         http_config = HttpReceiverConfig(**{"endpoint": ANY_PORT, "max_request_body_size": LIMIT, **(http or {})})
         self.grpc = GrpcReceiver(grpc_config, ingest, self.gate, self.metrics, lambda: self.is_ready)

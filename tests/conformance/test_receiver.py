@@ -29,6 +29,7 @@ from driftlock_otlp.otlp import decode
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.receiver.resends import RecentRequests
 from tests.conformance.receivers import (
     JSON,
     JSON_LOG,
@@ -261,12 +262,16 @@ async def test_14_concurrent_calls_on_one_and_on_many_connections(receivers: Rec
     assert len(receivers.log.entries) == 125
 
 
-async def test_15_a_request_sent_again_after_a_lost_connection_is_taken(receivers: Receivers) -> None:
+async def test_15_a_request_sent_again_after_a_lost_connection_is_acknowledged_and_taken_once() -> None:
     payload = request_of(Signal.LOGS)
-    for _ in range(2):
-        channel = receivers.new_channel()
-        assert await channel.unary_unary(Signal.LOGS.grpc_method)(payload, timeout=20) == b""
-        await channel.close()
+    async with running(recent=RecentRequests(300.0, lambda: 1)) as receivers:
+        for _ in range(2):
+            channel = receivers.new_channel()
+            assert await channel.unary_unary(Signal.LOGS.grpc_method)(payload, timeout=20) == b""
+            await channel.close()
+        assert (await receivers.post(body=payload)).status == 200
+        assert len(receivers.log.entries) == 1
+        assert receivers.requests("grpc", "duplicate") == receivers.requests("http", "duplicate") == 1
 
 
 # gRPC.

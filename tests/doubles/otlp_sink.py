@@ -123,6 +123,12 @@ class OtlpSink:
         http_port: Port, 0 for any.
         tls: Serve both over TLS.
         on_accepted: Called with each accepted request before it is acknowledged.
+
+    Attributes:
+        attempts: Every request that came, in order.
+        received: Those that were accepted.
+        judge: Says how to answer a request when `answer_next` has not.
+        gate: While not set, no request is answered.
     """
 
     def __init__(
@@ -136,6 +142,9 @@ class OtlpSink:
         self.http_port = http_port
         self.attempts: list[Received] = []
         self.received: list[Received] = []
+        self.judge: Callable[[Received], Answer] = lambda request: Answer()
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._tls = tls
         self._on_accepted = on_accepted
         self._answers: deque[Answer] = deque()
@@ -328,7 +337,8 @@ class OtlpSink:
     async def _take(self, signal: Signal, transport: str, payload: bytes, headers: dict[str, str], path: str) -> Answer:
         request = Received(signal, transport, payload, decode(signal, payload), headers, path)
         self.attempts.append(request)
-        answer = self._answers.popleft() if self._answers else Answer()
+        answer = self._answers.popleft() if self._answers else self.judge(request)
+        await self.gate.wait()
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         if answer.is_success:

@@ -43,7 +43,7 @@ class Deliverer:
     """Sends requests to one destination, retrying what may be retried and dividing what is too large.
 
     Several may be under way at once; each ends on its own. What the destination says of its pace
-    and of its size limit holds for all of them.
+    and of its size limits holds for all of them.
 
     Args:
         exporter: The destination.
@@ -64,7 +64,7 @@ class Deliverer:
         self.exporter = exporter
         self._retry = retry
         self._metrics = metrics
-        self._limit_bytes = max_request_bytes
+        self._limits_bytes = dict.fromkeys(Signal, max_request_bytes)
         self._random = random or Random()  # noqa: S311 - jitter
         self._not_before_s = 0.0
         self._failing_count = 0
@@ -99,8 +99,8 @@ class Deliverer:
             part, count = left.pop()
             size_bytes = len(part)
             try:
-                if size_bytes > self._limit_bytes and count > 1:
-                    left += self._parts(signal, part, size_bytes // self._limit_bytes + 1)
+                if size_bytes > self._limits_bytes[signal] and count > 1:
+                    left += self._parts(signal, part, size_bytes // self._limits_bytes[signal] + 1)
                     continue
                 result = await self._send(signal, part)
             except DownstreamTooLargeError as error:
@@ -123,23 +123,25 @@ class Deliverer:
                 dropped["undecodable"] += count
             else:
                 if refused_bytes:
-                    self._learn_limit(refused_bytes, taken_bytes=size_bytes)
+                    self._learn_limit(signal, refused_bytes, taken_bytes=size_bytes)
                 dropped["partial_success"] += self._rejected_count(signal, result, count)
         return Delivery(+dropped)
 
     def _parts(self, signal: Signal, payload: bytes, part_count: int) -> list[tuple[bytes, int]]:
         return rewrite.divide(signal, payload, min(part_count, _MOST_PARTS))[::-1]
 
-    def _learn_limit(self, refused_bytes: int, taken_bytes: int) -> None:
+    def _learn_limit(self, signal: Signal, refused_bytes: int, taken_bytes: int) -> None:
         """Spare the destination what it would refuse.
 
         Only a size next to which a smaller one was taken says something of a limit: who has used
         up a quota may refuse in the same words whatever the size.
         """
         limit_bytes = max(refused_bytes // 2, taken_bytes, _LEAST_LIMIT_BYTES)
-        if limit_bytes < self._limit_bytes:
-            self._limit_bytes = limit_bytes
-            _logger.info("request_limit_learned", exporter=self.exporter.name, limit_bytes=limit_bytes)
+        if limit_bytes < self._limits_bytes[signal]:
+            self._limits_bytes[signal] = limit_bytes
+            _logger.info(
+                "request_limit_learned", exporter=self.exporter.name, signal=signal.plural, limit_bytes=limit_bytes
+            )
 
     async def _send(self, signal: Signal, payload: bytes) -> ExportResult:
         """Send one part until it is taken.
@@ -150,6 +152,8 @@ class Deliverer:
         """
         backoff = Backoff(self._retry, self._random)
         is_failing = False
+        in_flight = self._metrics.exporter_in_flight_requests.labels(self.exporter.name)
+        in_flight.inc()
         try:
             while True:
                 await self._hold_off()
@@ -176,6 +180,7 @@ class Deliverer:
                         _logger.info("export_recovered", exporter=self.exporter.name)
                     return result
         finally:
+            in_flight.dec()
             self._failing_count -= is_failing
 
     async def _hold_off(self) -> None:

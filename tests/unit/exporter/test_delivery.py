@@ -53,6 +53,21 @@ async def test_a_failing_destination_is_tried_until_it_takes_the_request(metrics
     assert not deliverer.is_failing
 
 
+async def test_a_request_is_in_flight_until_it_is_taken_also_between_attempts(metrics: Metrics) -> None:
+    def in_flight() -> float | None:
+        return metrics.registry.get_sample_value("driftlock_exporter_in_flight_requests", {"exporter": "otlp_grpc"})
+
+    exporter = FakeExporter()
+    exporter.answers.append(DownstreamUnavailableError("down", retry_after_s=3600.0))
+    deliverer = exporter.deliverer(metrics)
+    task = asyncio.create_task(deliverer.deliver(Signal.LOGS, b"a", 1))
+    await eventually(lambda: deliverer.is_failing)
+    assert in_flight() == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert in_flight() == 0
+
+
 async def test_what_is_refused_for_good_is_dropped_at_once(metrics: Metrics) -> None:
     exporter = FakeExporter()
     exporter.answers.extend([DOWN, DownstreamRejectedError("never")])

@@ -107,26 +107,27 @@ def _receivers(live: LivePipeline) -> Html:
     rows = [row for receiver in live.receivers for row in _receiver_rows(receiver)]
     log = live.log
     note = f"The log in {log.path} ends at position {count(log.end)} and has taken {count(log.item_count)} items."
-    head = ("Receiver", "Listens on", "Signal", "Items accepted", "Refused", "Requests accepted", "Refused", "Rejected")
+    more = ("Sent again", "Refused", "Rejected")
+    head = ("Receiver", "Listens on", "Signal", "Items accepted", *more, "Requests accepted", *more)
     return _section("Receivers", _table(head, rows, set(head[3:])), tag("p", note, class_="dim"))
 
 
 def _receiver_rows(receiver: LiveReceiver) -> Iterable[Sequence[str]]:
     where = f"{receiver.endpoint}{' (TLS)' if receiver.has_tls else ''}"
     for signal in sorted({*receiver.requests, *receiver.items}):
-        items, requests = receiver.items.get(signal, {}), receiver.requests.get(signal, {})
-        yield (
-            receiver.transport,
-            where,
-            signal,
-            count(items.get("accepted", 0)),
-            _alarming(items.get("refused", 0)),
-            count(requests.get("accepted", 0)),
-            _alarming(requests.get("refused", 0)),
-            _alarming(requests.get("rejected", 0)),
-        )
+        numbers = [
+            cell
+            for outcomes in (receiver.items.get(signal, {}), receiver.requests.get(signal, {}))
+            for cell in (
+                count(outcomes.get("accepted", 0)),
+                count(outcomes.get("duplicate", 0)),
+                _alarming(outcomes.get("refused", 0)),
+                _alarming(outcomes.get("rejected", 0)),
+            )
+        ]
+        yield (receiver.transport, where, signal, *numbers)
     if not receiver.requests and not receiver.items:
-        yield (receiver.transport, where, tag("span", "nothing yet", class_="dim"), "", "", "", "", "")
+        yield (receiver.transport, where, tag("span", "nothing yet", class_="dim"), *[""] * 8)
 
 
 def _queues(live: LivePipeline) -> Html:

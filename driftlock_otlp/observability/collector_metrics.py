@@ -99,6 +99,7 @@ FAMILIES = (
         "What waits for the destination, in the unit of sending_queue.sizer, or in bytes without a queue_size.",
     ),
     Family("otelcol_exporter_queue_capacity", False, "Most that may wait for the destination, in the same unit."),
+    Family("otelcol_exporter_in_flight_requests", False, "Requests being sent, or waiting to be sent again."),
     Family("otelcol_process_uptime_seconds", True, "Time since the sidecar was started."),
     Family("otelcol_process_cpu_seconds", True, "CPU time of the service and its detection workers, user and system."),
     Family("otelcol_process_memory_rss_bytes", False, "Resident memory of the service and its detection workers."),
@@ -109,7 +110,12 @@ MIRRORS = (
     Mirror("otelcol_receiver_refused_{noun}", "receiver_items", _RECEIVER, only={"outcome": ["refused"]}),
     *(
         Mirror("otelcol_receiver_requests", "receiver_requests", {**_RECEIVER, "outcome": theirs}, {"outcome": [ours]})
-        for ours, theirs in (("accepted", "success"), ("refused", "refused"), ("rejected", "failure"))
+        for ours, theirs in (
+            ("accepted", "success"),
+            ("duplicate", "success"),
+            ("refused", "refused"),
+            ("rejected", "failure"),
+        )
     ),
     Mirror("otelcol_processor_incoming_items", "receiver_items", _PROCESSOR, only={"outcome": ["accepted"]}),
     # Every destination gets the same items: they were handed on once.
@@ -156,6 +162,7 @@ MIRRORS = (
         is_fallback=True,
     ),
     Mirror("otelcol_exporter_queue_capacity", "queue_capacity", _EXPORTER, largest_of="cursor"),
+    Mirror("otelcol_exporter_in_flight_requests", "exporter_in_flight_requests", _EXPORTER),
 )
 
 NOT_SERVED = (
@@ -164,7 +171,6 @@ NOT_SERVED = (
         "what fails within the sidecar fails as a request, before its items are known; see"
         ' `otelcol_receiver_requests_total{outcome="failure"}` and `driftlock_errors_total`',
     ),
-    ("`otelcol_exporter_in_flight_requests`", "a destination has at most `sending_queue.num_consumers`"),
     (
         "`otelcol_exporter_queue_batch_send_size*`, `otelcol_processor_batch_*`",
         "nothing is batched: requests go on as they came",

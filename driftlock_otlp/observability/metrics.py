@@ -31,7 +31,8 @@ class Metrics:
 
         self.receiver_requests = counter(
             "receiver_requests",
-            "Export requests by outcome: accepted, duplicate (in the log already), refused (try again), rejected (bad input).",
+            "Export requests by outcome: accepted, duplicate (in the log already), refused (try again), rejected"
+            " (bad input).",
             "signal",
             "transport",
             "outcome",
@@ -86,7 +87,9 @@ class Metrics:
             "forward_unscored_items", "Items forwarded without a verdict since detection lagged behind.", "signal"
         )
         self.exporter_in_flight_requests = gauge(
-            "exporter_in_flight_requests", "Requests being sent, or waiting to be sent again, by destination.", "exporter"
+            "exporter_in_flight_requests",
+            "Requests being sent, or waiting to be sent again, by destination.",
+            "exporter",
         )
         self.exporter_retries = counter("exporter_retries", "Failed attempts that will be repeated.", "exporter")
         self.exporter_rejected_items = counter(

@@ -45,13 +45,15 @@ STREAM = LiveStream(
 )
 WORKER = LiveWorker(0, 4711, True, 900, 800, 500, 1.5, 2, 3, 1, 0.1)
 QUEUE = LiveQueue("forward:otlp_grpc", "otlp_grpc", 700, 31, 2048, {"forwarded": 12345}, 0, False, "")
+REQUESTS = {"logs": {"accepted": 5, "duplicate": 1, "rejected": 2}}
+ITEMS = {"logs": {"accepted": 500, "refused": 3}}
 LIVE = LivePipeline(
     version="1.2.3",
     started_unix_nano=NOW - 3_700 * 10**9,
     now_unix_nano=NOW,
     waiting_for=[],
     policy="divert",
-    receivers=[LiveReceiver("grpc", "127.0.0.1:4317", True, {"logs": {"accepted": 5}}, {"logs": {"accepted": 500}})],
+    receivers=[LiveReceiver("grpc", "127.0.0.1:4317", True, REQUESTS, ITEMS)],
     log=LiveLog("data/log", 1 << 20, 4 << 30, 900, 6000, True),
     queues=[QUEUE],
     quarantine_items=17,
@@ -94,7 +96,7 @@ def test_the_page_tells_of_every_part() -> None:
         "items accepted 500",
         "durable log 1.0 MiB of 4.0 GiB",
         "open anomalies 1 17 items in quarantine",
-        "grpc 127.0.0.1:4317 (TLS) logs 500 0 5 0 0",
+        "grpc 127.0.0.1:4317 (TLS) logs 500 0 3 0 5 1 0 2",
         "The log in data/log ends at position 900 and has taken 6,000 items.",
         "forward:otlp_grpc ok 31 2.0 KiB 700 12,345 forwarded 0 –",
         "0 up 4711 1.5 s 900 800 500 3 (1 warming up) 2",

@@ -34,7 +34,7 @@ def test_what_is_received_is_served_by_signal_and_transport() -> None:
     metrics.receiver_items.labels("logs", "grpc", "accepted").inc(7)
     metrics.receiver_items.labels("metrics", "http", "accepted").inc(5)
     metrics.receiver_items.labels("traces", "http", "refused").inc(3)
-    for outcome, count in (("accepted", 4), ("refused", 2), ("rejected", 1)):
+    for outcome, count in (("accepted", 3), ("duplicate", 1), ("refused", 2), ("rejected", 1)):
         metrics.receiver_requests.labels("logs", "grpc", outcome).inc(count)
         metrics.receiver_requests.labels("traces", "grpc", outcome).inc(count)
     found = served(metrics)
@@ -92,12 +92,14 @@ def test_size_and_capacity_of_a_queue_have_the_same_unit() -> None:
     metrics.queue_size.labels("forward:otlp_http", "requests").set(3)
     metrics.queue_capacity.labels("forward:otlp_http", "requests").set(10)
     metrics.queue_overflow_items.labels("otlp_http", "traces").inc(6)
+    metrics.exporter_in_flight_requests.labels("otlp_http").set(2)
     found = served(metrics)
     assert found["otelcol_exporter_queue_size{exporter=otlp_grpc}"] == 4000
     assert found["otelcol_exporter_queue_capacity{exporter=otlp_grpc}"] == 1 << 20
     assert found["otelcol_exporter_queue_size{exporter=otlp_http}"] == 3
     assert found["otelcol_exporter_queue_capacity{exporter=otlp_http}"] == 10
     assert found["otelcol_exporter_enqueue_failed_spans_total{exporter=otlp_http}"] == 6
+    assert found["otelcol_exporter_in_flight_requests{exporter=otlp_http}"] == 2
 
 
 def test_a_scrape_changes_nothing() -> None:

@@ -37,6 +37,7 @@ from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
+from driftlock_otlp.receiver.memory import MemoryLimiter
 from driftlock_otlp.receiver.resends import RecentRequests
 from driftlock_otlp.storage import outbox, verdicts, windows
 from driftlock_otlp.storage.log import SegmentLog
@@ -86,7 +87,8 @@ class Service:
         window_s = config.receiver.dedup_window
         self._recent = RecentRequests(window_s, clock) if window_s else None
         ingest = Ingest(self._log, self.metrics, clock, room, self._recent)
-        self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics)
+        memory = MemoryLimiter(config.receiver.memory_limit, lambda: self.pool.pids, self.metrics)
+        self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics, lambda: memory.is_short)
         protocols = config.receivers.otlp.protocols
         self.grpc = (
             GrpcReceiver(protocols.grpc, ingest, self.gate, self.metrics, lambda: not self.readiness.missing())
@@ -108,6 +110,7 @@ class Service:
             QuarantineRelease([self._deliverer(name) for name in config.forward.exporters], self._state, self.metrics),
             *self._routes,
             self.pool,
+            memory,
             self.gate,
             *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
             room,

@@ -245,6 +245,11 @@ class ReceiverConfig(Section):
         default=256 << 20,
         description="Bytes of requests being worked on at once; beyond that senders are told to wait.",
     )
+    memory_limit: Size | None = Field(
+        default=None,
+        description="Most memory of all processes together; from 80 % of it on, senders are told to wait. Empty: 80 %"
+        " of the container's limit, if it has one.",
+    )
     dedup_window: Duration = Field(
         default=300.0,
         description="The very same request is acknowledged and not taken again within this: senders repeat a request"

@@ -121,4 +121,8 @@ class Metrics:
         self.events = counter(
             "events", "Anomaly events by destination and outcome: sent or dropped.", "exporter", "outcome"
         )
+        self.memory_used_bytes = gauge(
+            "memory_used_bytes", "Resident memory of the service and its detection workers, as the limiter sees it."
+        )
+        self.memory_limit_bytes = gauge("memory_limit_bytes", "Most memory they may use; absent or 0: no limit.")
         self.errors = counter("errors", "Unexpected errors that were survived, by component.", "component")

@@ -6,6 +6,7 @@ is never dropped for lack of room.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -33,11 +34,20 @@ class Admission:
         max_in_flight_bytes: Bytes of requests, uncompressed, that may be in flight
             (`receiver.max_in_flight_bytes`).
         retry_after_s: Seconds after which a refused sender should try again.
+        is_memory_short: Returns whether only one request at a time may be taken. None would be too
+            few: memory that something else holds would keep everyone out for good.
     """
 
-    def __init__(self, max_in_flight_bytes: int, retry_after_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        max_in_flight_bytes: int,
+        retry_after_s: float = 1.0,
+        is_memory_short: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._max_bytes = max_in_flight_bytes
         self._retry_after_s = retry_after_s
+        self._is_memory_short = is_memory_short
+        self._count = 0
         self._bytes = 0
 
     @property
@@ -59,8 +69,11 @@ class Admission:
             OverloadedError: There is no room.
             RateLimitedError: The sender has its share of the room.
         """
+        if self._count and self._is_memory_short():
+            raise OverloadedError("memory is short (receiver.memory_limit); try again later", self._retry_after_s)
         reservation = Reservation(self, sender)
         reservation.grow(n_bytes)
+        self._count += 1
         return reservation
 
     def check(self, n_bytes: int, sender: Sender) -> None:
@@ -79,6 +92,9 @@ class Admission:
                 f" {sender.max_in_flight_bytes} may be; try again later",
                 retry_after_s=self._retry_after_s,
             )
+
+    def _leave(self) -> None:
+        self._count -= 1
 
     def _take(self, n_bytes: int, sender: Sender) -> None:
         self._bytes += n_bytes
@@ -112,4 +128,5 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._admission._take(-self._bytes, self._sender)
+        self._admission._leave()
         self._bytes = 0

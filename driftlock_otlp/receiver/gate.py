@@ -92,6 +92,7 @@ class Gate:
         config: Keys and limits.
         max_in_flight_bytes: Bytes of requests that may be in flight, of all tenants.
         metrics: Where a key file that cannot be used is counted.
+        is_memory_short: Returns whether only one request at a time may be taken.
         clock_s: Seconds of any clock that only goes forward.
 
     Raises:
@@ -105,10 +106,11 @@ class Gate:
         config: AuthConfig,
         max_in_flight_bytes: int,
         metrics: Metrics,
+        is_memory_short: Callable[[], bool] = lambda: False,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._admission = Admission(max_in_flight_bytes)
+        self._admission = Admission(max_in_flight_bytes, is_memory_short=is_memory_short)
         self._max_in_flight_bytes = max_in_flight_bytes
         self._metrics = metrics
         self._clock_s = clock_s

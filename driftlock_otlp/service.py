@@ -281,6 +281,15 @@ class Service:
             policy=forward.policy,
             downstream=", ".join(forward.exporters) or "none",
         )
+        if self._config.auth.keys_file is not None:
+            for name, listener in self._config.receivers.otlp.protocols.listeners().items():
+                if listener.tls is None and not listener.endpoint.is_local:
+                    _logger.warning(
+                        "keys_in_plaintext",
+                        endpoint=str(listener.endpoint),
+                        effect="whoever sees the traffic sees API keys and telemetry",
+                        remedy=f"set receivers.otlp.protocols.{name}.tls, or let a proxy on this machine do TLS",
+                    )
         if not forward.exporters:
             _logger.warning(
                 "no_downstream",

@@ -202,6 +202,11 @@ class OtlpProtocols(Section):
     grpc: GrpcReceiverConfig | None = Field(default=None, description="OTLP/gRPC.")
     http: HttpReceiverConfig | None = Field(default=None, description="OTLP/HTTP.")
 
+    def listeners(self) -> dict[str, GrpcReceiverConfig | HttpReceiverConfig]:
+        """Return the protocols that are served, by name."""
+        listed = {"grpc": self.grpc, "http": self.http}
+        return {name: listener for name, listener in listed.items() if listener is not None}
+
     @model_validator(mode="before")
     @classmethod
     def _null_means_defaults(cls, value: object, info: ValidationInfo) -> object:

@@ -91,11 +91,13 @@ class SendingQueueConfig(Section):
     )
     sizer: Literal["requests", "items", "bytes"] = Field(default="requests", description="Unit of queue_size.")
     queue_size: Size | None = Field(
-        default=None, description="Most that may wait for this destination; empty: as much as queue.max_bytes allows."
+        default=None,
+        description="forward.exporters only: most that may wait to be sent, what awaits a verdict not counted;"
+        " empty: as much as queue.max_bytes allows.",
     )
     block_on_overflow: bool = Field(
         default=False,
-        description="When the queue is full: false: senders are refused and told to try again; true: they wait.",
+        description="When it is full: false: senders are refused and told to try again; true: they wait, up to 10 s.",
     )
 
 

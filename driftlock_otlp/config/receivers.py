@@ -34,6 +34,7 @@ class ServerTlsConfig(Section):
         "cipher_suites": "the suites are those of the TLS library's own secure choice; remove it",
         "curve_preferences": "the curves are those of the TLS library's own secure choice; remove it",
         "client_ca_file_reload": "tls.reload_interval reloads all files",
+        "include_insecure_cipher_suites": "no suite that is known to be weak is offered; remove it",
         "include_system_ca_certs_pool": "only the CAs of client_ca_file are trusted to sign senders",
         "insecure": "a receiver without tls is plaintext; remove the whole tls section",
         "tpm": "keys in a TPM are not supported",
@@ -117,6 +118,7 @@ class GrpcReceiverConfig(_Listener):
     refused: ClassVar[dict[str, str]] = {
         "auth": _AUTH,
         "middlewares": _MIDDLEWARES,
+        "dialer": "it belongs to a client",
         "read_buffer_size": _BUFFERS,
         "write_buffer_size": _BUFFERS,
     }
@@ -156,6 +158,7 @@ class HttpReceiverConfig(_Listener):
     refused: ClassVar[dict[str, str]] = {
         "auth": _AUTH,
         "middlewares": _MIDDLEWARES,
+        "dialer": "it belongs to a client",
         "write_timeout": "answers are a few bytes; idle_timeout closes a connection that does not read them",
         "profiles_url_path": "the profiles signal is still in development and not served",
     }
@@ -184,6 +187,22 @@ class HttpReceiverConfig(_Listener):
     idle_timeout: PositiveDuration = Field(default=60.0, description="Close a kept-alive connection without requests.")
     keep_alives_enabled: bool = Field(default=True, description="Whether connections serve more than one request.")
     include_metadata: bool = Field(default=False, description="Only false: headers of senders are not kept.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keepalive_is_two_settings(cls, value: object) -> object:
+        """Take the newer spelling of the Collector's, `keepalive: {enabled, idle_timeout}`."""
+        if not isinstance(value, dict) or "keepalive" not in value:
+            return value
+        rest = {key: item for key, item in value.items() if key != "keepalive"}
+        keepalive = value["keepalive"] or {}
+        names = {"enabled": "keep_alives_enabled", "idle_timeout": "idle_timeout"}
+        if not isinstance(keepalive, dict) or not keepalive.keys() <= names.keys():
+            raise ValueError("keepalive has two settings here, enabled and idle_timeout")
+        twice = [name for name in names.values() if name in rest]
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: set it in keepalive or beside it, not in both places")
+        return {**rest, **{names[key]: item for key, item in keepalive.items()}}
 
     @model_validator(mode="after")
     def _paths_differ(self) -> HttpReceiverConfig:

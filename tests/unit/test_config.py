@@ -19,6 +19,7 @@ from driftlock_otlp.config.detection import WindowConfig, WindowsConfig
 from driftlock_otlp.config.exporters import ExporterConfig, ForwardConfig, exporter_type
 from driftlock_otlp.config.file import dump_yaml, load
 from driftlock_otlp.config.operation import QueueConfig
+from driftlock_otlp.config.receivers import HttpReceiverConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.config.values import Endpoint, format_duration, parse_bytes, parse_duration_s
 from driftlock_otlp.errors import ConfigError
@@ -318,3 +319,20 @@ def test_what_is_shown_can_be_loaded_again(tmp_path: Path) -> None:
     config = load(GOLDEN / "good_collector_spellings.yaml", ["queue.path=/data", "windows.traces.max_age=200ms"], {})
     assert config.queue == QueueConfig(path=Path("/data"))
     assert load_text(tmp_path, dump_yaml(config)) == config
+
+
+def test_http_keepalive_may_be_written_either_way_and_not_both(tmp_path: Path) -> None:
+    def loaded(http: str) -> HttpReceiverConfig:
+        path = tmp_path / "config.yaml"
+        path.write_text(f"receivers: {{otlp: {{protocols: {{http: {{{http}}}}}}}}}")
+        http_receiver = load(path, environ={}).receivers.otlp.protocols.http
+        assert http_receiver is not None
+        return http_receiver
+
+    for text in ("keepalive: {enabled: false, idle_timeout: 7s}", "keep_alives_enabled: false, idle_timeout: 7s"):
+        assert (loaded(text).keep_alives_enabled, loaded(text).idle_timeout) == (False, 7.0)
+    assert loaded("keepalive: ").keep_alives_enabled
+    with pytest.raises(ConfigError, match="idle_timeout: set it in keepalive or beside it"):
+        loaded("keepalive: {idle_timeout: 7s}, idle_timeout: 8s")
+    with pytest.raises(ConfigError, match="two settings here, enabled and idle_timeout"):
+        loaded("keepalive: {time: 7s}")

@@ -89,10 +89,10 @@ _COLLECTOR_INTRODUCTION = """
 ## Under the Collector's names
 
 Dashboards and alerts that were made for an OpenTelemetry Collector find its names on the same page, read off the
-counters above. They are the names that a Collector serves through a Prometheus reader listed under
-`service.telemetry.metrics.readers`; the reader it starts by itself leaves `_total` and units out. The labels are the
-Collector's (`receiver`, `transport`, `processor`, `otel_signal`, `exporter`, `outcome`), without those of its libraries
-(`otel_scope_*`, `service_*`, `data_type`).
+counters above. They are the names of a Collector whose Prometheus reader has `without_type_suffix: false` and
+`without_units: false`, which is how Prometheus wants them; without these settings a Collector leaves `_total` and the
+units out (`otelcol_receiver_accepted_spans`). The labels are the Collector's, without those of its libraries
+(`otel_scope_*`, `service_*`) and without `data_type`, for a destination has one queue for all signals.
 
 """
 

@@ -78,7 +78,6 @@ class OtlpGrpcExporter:
         self._timeout_s = config.timeout or None
         self._compression = _COMPRESSION[config.compression]
         self._max_request_bytes = config.max_request_size
-        self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._channel: Any = None
         self._calls: dict[Signal, Any] = {}
         self._retired: set[asyncio.Task[None]] = set()
@@ -201,6 +200,8 @@ def _options(config: ExporterConfig, target: str) -> tuple[tuple[str, str | int]
         # hour. Servers take one ping in five minutes for good manners.
         ("grpc.keepalive_time_ms", _milliseconds(keepalive.time)),
         ("grpc.keepalive_timeout_ms", _milliseconds(keepalive.timeout)),
+        # The library waits for the answer to a ping as this says, which is a minute unless it is set.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(keepalive.timeout)),
         ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -114,6 +114,8 @@ class OtlpHttpExporter:
             async with self._session.post(
                 url,
                 data=data,
+                # Not the session's: from there aiohttp would also take them, secrets and all, for the proxy.
+                headers=self._headers,
                 # A redirect is not followed: it may lead the data, and the secrets in the headers, anywhere.
                 allow_redirects=False,
                 proxy=self._proxies[signal],
@@ -154,7 +156,9 @@ class OtlpHttpExporter:
     def _connect(self) -> aiohttp.ClientSession:
         """Create the session in the running loop, to which aiohttp binds it."""
         return aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s or None), headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s or None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
         )
 
     async def _result(self, signal: Signal, response: aiohttp.ClientResponse) -> ExportResult:

@@ -103,7 +103,7 @@ class Collector:
         while waiting:
             assert self.is_running, f"the Collector has ended ({self._process.returncode}):\n{self.output[-4000:]}"
             assert time.monotonic() < deadline_s, f"the Collector does not listen:\n{self.output[-4000:]}"
-            waiting = [port for port in waiting if not _listens(port)]
+            waiting = [port for port in waiting if not listens(port)]
             time.sleep(0.02)
         # It prints this when everything has started, exporters too.
         while "Everything is ready" not in self.output:
@@ -181,7 +181,8 @@ def _with_ports(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, di
     return tree, ports
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
         return True
     return False

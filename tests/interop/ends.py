@@ -137,6 +137,18 @@ def send_json(endpoint: str, signal: Signal, request: Message) -> None:
         response.read()
 
 
+def send_protobuf(http_port: int, signal: Signal, request: Message) -> None:
+    """POST a request as protobuf.
+
+    Raises:
+        OSError: It was not taken.
+    """
+    url = f"http://127.0.0.1:{http_port}{signal.http_path}"
+    posted = urllib.request.Request(url, request.SerializeToString(), {"Content-Type": "application/x-protobuf"})
+    with urllib.request.urlopen(posted, timeout=20.0) as response:
+        response.read()
+
+
 def generate(collector: Collector, item_count: int) -> None:
     """Send to a Collector with its load generator: logs, spans, and metrics of every type it has."""
     runs = [

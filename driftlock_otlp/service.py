@@ -12,9 +12,11 @@ from functools import partial
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.api.app import ApiServer, build_app
 from driftlock_otlp.api.health_check import HealthCheck
 from driftlock_otlp.api.pipeline_view import PipelineView
+from driftlock_otlp.config.exporters import for_signal
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
@@ -28,7 +30,7 @@ from driftlock_otlp.exporter.sending_queue import SendingQueue, SendingQueues
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, QuarantineSink, Sink
 from driftlock_otlp.interfaces import Component
 from driftlock_otlp.lifecycle import Lifecycle, Readiness
-from driftlock_otlp.model import Anomaly
+from driftlock_otlp.model import Anomaly, Signal
 from driftlock_otlp.observability.collector_metrics import CollectorMetrics
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.observability.version import version
@@ -129,6 +131,7 @@ class Service:
         self._log.open(minimum_end=reached)
         if self._recent is not None:
             self._recent.load(self._log, self._log.recent_position)
+        fault_points.reach("service.opened")
         await self._lifecycle.start()
         await self._state.write(partial(verdicts.forget_routes, kept=[route.name for route in self._routes]))
         self._is_receiving = True
@@ -143,6 +146,7 @@ class Service:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
+        fault_points.reach("service.stopping")
         self._log.close()
         self._state.close()
 
@@ -244,7 +248,8 @@ class Service:
     def _deliverer(self, name: str) -> Deliverer:
         """Return a connection of its own, so that no user of a destination waits for another."""
         config = self._config.exporters[name]
-        return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics, config.max_request_size)
+        limits = {signal: for_signal(name, config, signal.plural)[1].max_request_size for signal in Signal}
+        return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics, limits)
 
     def _enqueue_events(self, connection: sqlite3.Connection, anomaly: Anomaly) -> None:
         now = time.time_ns()

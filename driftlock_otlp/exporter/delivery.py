@@ -49,7 +49,7 @@ class Deliverer:
         exporter: The destination.
         retry: How to retry.
         metrics: Where retries and rejections are counted.
-        max_request_bytes: Requests with more are divided without asking the destination.
+        max_request_bytes: Larger requests are divided without asking the destination.
         random: Source of the jitter.
     """
 
@@ -58,13 +58,13 @@ class Deliverer:
         exporter: Exporter,
         retry: RetryConfig,
         metrics: Metrics,
-        max_request_bytes: int = DEFAULT_REQUEST_LIMIT_BYTES,
+        max_request_bytes: Mapping[Signal, int] | None = None,
         random: Random | None = None,
     ) -> None:
         self.exporter = exporter
         self._retry = retry
         self._metrics = metrics
-        self._limits_bytes = dict.fromkeys(Signal, max_request_bytes)
+        self._limits_bytes = dict(max_request_bytes or dict.fromkeys(Signal, DEFAULT_REQUEST_LIMIT_BYTES))
         self._random = random or Random()  # noqa: S311 - jitter
         self._not_before_s = 0.0
         self._failing_count = 0

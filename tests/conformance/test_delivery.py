@@ -90,7 +90,8 @@ class Forwarding:
         tree = {"endpoint": endpoint, "retry_on_failure": QUICK, **settings}
         config = ExporterConfig.model_validate(tree)
         exporter = build_exporter(name, config)
-        deliverer = Deliverer(exporter, config.retry_on_failure, self.metrics, config.max_request_size, random)
+        limits = dict.fromkeys(Signal, config.max_request_size)
+        deliverer = Deliverer(exporter, config.retry_on_failure, self.metrics, limits, random)
         route = ForwardRoute(
             selection, ExporterSink(deliverer), self.log, self.state, lambda: self.log.end().position, 30.0,
             self.metrics, time.time_ns, is_metered=False, consumers=consumers,

@@ -56,7 +56,7 @@ class FakeExporter:
     def deliverer(self, metrics: Metrics, max_request_bytes: int = 64 << 20, **retry: float | bool) -> Deliverer:
         """Return a deliverer to here that retries at once."""
         quick = {"initial_interval": 0.001, "max_interval": 0.002, "randomization_factor": 0.0, **retry}
-        return Deliverer(self, RetryConfig(**quick), metrics, max_request_bytes)
+        return Deliverer(self, RetryConfig(**quick), metrics, dict.fromkeys(Signal, max_request_bytes))
 
 
 class HeldClock:

@@ -8,13 +8,14 @@ import os
 import signal as process_signal
 import urllib.error
 import urllib.request
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftlock_otlp.model import Signal
 from tests.doubles.otlp_sink import OtlpSink
 from tests.e2e.conftest import NewSidecar
-from tests.e2e.sidecar import Sidecar, free_ports
+from tests.e2e.sidecar import Sidecar, free_ports, small_windows
 from tests.e2e.traffic import Traffic
 
 
@@ -83,6 +84,61 @@ async def test_a_probe_made_for_a_collector_sees_it_come_up_and_go_down(new_side
     finally:
         os.kill(worker, process_signal.SIGCONT)
         assert await stopping == 0
+
+
+async def test_the_live_page_shows_what_goes_on_whatever_senders_call_themselves(
+    new_sidecar: NewSidecar, sink: OtlpSink
+) -> None:
+    hostile = "<script>alert(1)</script>\"'&\u202e"
+    settings = small_windows(size=50, max_age="1h")
+    settings["exporters"] = {"otlp_http/down": {"endpoint": f"http://127.0.0.1:{free_ports(1)[0]}"}}
+    settings["forward"] = {"policy": "pass", "exporters": ["otlp_grpc", "otlp_http/down"]}
+    settings["events"] = {"exporters": ["otlp_grpc"]}
+    sidecar = new_sidecar(sink, settings)
+    await sidecar.start()
+    await sidecar.send(Signal.LOGS, Traffic(service=hostile).logs(120))
+    await sidecar.send(Signal.TRACES, Traffic(service="shop").traces(30), "http")
+
+    def live() -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(sidecar.get("/debug/pipelinez?format=json"))
+        return shown
+
+    def is_settled() -> bool:
+        shown = live()
+        failing = {queue["name"]: queue["is_failing"] for queue in shown["queues"]}
+        return (
+            len(shown["streams"]) == 2
+            and [worker["read_position"] for worker in shown["workers"]] == [shown["log"]["end"]]
+            and failing == {"forward:otlp_grpc": False, "forward:otlp_http/down": True, "events:otlp_grpc": False}
+            and shown["queues"][0]["waiting_items"] == 0
+        )
+
+    await sidecar.wait_until(is_settled, "the page does not show what goes on")
+    shown = await asyncio.to_thread(live)
+    assert shown["waiting_for"] == []
+    assert {receiver["transport"]: receiver["items"] for receiver in shown["receivers"]} == {
+        "grpc": {"logs": {"accepted": 120}},
+        "http": {"traces": {"accepted": 30}},
+    }
+    arrived, waits, _ = shown["queues"]
+    assert (arrived["outcomes"], arrived["position"], arrived["last_error"]) == (
+        {"forwarded": 150},
+        shown["log"]["end"],
+        "",
+    )
+    assert (waits["waiting_items"], waits["position"]) == (150, 0)
+    assert "otlp_http/down" in waits["last_error"]
+    (worker,) = shown["workers"]
+    assert (worker["pid"], worker["stream_count"], worker["warming_up_count"]) == (sidecar.worker_pids()[0], 2, 2)
+    streams = {stream["key"]["service"]: stream for stream in shown["streams"]}
+    logs, spans = streams[hostile], streams["shop"]
+    assert (logs["window_count"], logs["open_record_count"], logs["baseline_window_count"]) == (2, 20, 2)
+    assert (logs["last_outcome"], logs["windows_to_warm"] > 0) == ("warming_up", True)
+    assert (spans["window_count"], spans["open_window_count"], spans["open_record_count"]) == (0, 1, 30)
+    page = (await asyncio.to_thread(sidecar.get, "/debug/pipelinez")).decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert "\u202e" not in page
 
 
 async def test_metrics_can_be_parsed_and_count_what_was_sent(new_sidecar: NewSidecar, sink: OtlpSink) -> None:

@@ -42,7 +42,7 @@ The settings are one YAML file, named with `--config`. Every key has a default, 
 A key that is not listed here is refused at start-up, with a suggestion. Examples to start from are in `config/`:
 [minimal](../config/minimal.yaml), [beside one application](../config/sidecar.yaml),
 [for many senders](../config/gateway.yaml) and [under rules](../config/regulated.yaml).
-`validate` checks a file, `print-config` shows what is in force.
+`validate` checks a file and ends, as a Collector does, with 0 or 1; `print-config` shows what is in force.
 
 ## How values are written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -42,29 +43,14 @@ def http_answer(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
     return f"HTTP/1.1 {status} Answer\r\n{head}\r\n".encode() + body
 
 
-class HttpDestination:
-    """A small HTTP/1.1 server, and proxy, that keeps what it gets.
+class _Server:
+    """Serves TCP connections until it is left, and then leaves nothing open."""
 
-    Args:
-        port: 0 for any.
-        tls: Serves over TLS with it.
-        tunnel_to: As a proxy: the port on this host that every CONNECT leads to.
-    """
-
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, tunnel_to: int | None = None) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
-        self.received: list[HttpRequest] = []
-        self.answers: deque[bytes | None] = deque()
-        """What to answer next; None: nothing, ever."""
-        self._scheme = "https" if tls else "http"
         self._tls = tls
-        self._tunnel_to = tunnel_to
-        self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self._scheme}://localhost:{self.port}"
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, self.port, ssl=self._tls)
@@ -76,31 +62,69 @@ class HttpDestination:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        raise NotImplementedError
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
-        task = asyncio.create_task(self._serve(reader, writer, self._connections))
+        self._writers.append(writer)
+        task = asyncio.create_task(self._run(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
-        try:
-            while True:
-                request = await self._read(reader, writer, connection)
-                self.received.append(request)
-                if request.method == "CONNECT":
-                    await self._tunnel(reader, writer)
-                    return
-                answer = self.answers.popleft() if self.answers else self._success(request)
-                if answer is None:
-                    await asyncio.Event().wait()
-                else:
-                    writer.write(answer)
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
-            pass  # The client has gone.
-        finally:
-            writer.close()
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Clients come and go as they like.
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            await self.serve(reader, writer)
+        writer.close()
+
+    async def open(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to another server on this host."""
+        reader, writer = await asyncio.open_connection(HOST, port)
+        self._writers.append(writer)
+        return reader, writer
+
+
+class HttpDestination(_Server):
+    """A small HTTP/1.1 server, and proxy, that keeps what it gets.
+
+    Args:
+        port: 0 for any.
+        tls: Serves over TLS with it.
+        tunnel_to: As a proxy: the port on this host that every CONNECT leads to.
+    """
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, tunnel_to: int | None = None) -> None:
+        super().__init__(port, tls)
+        self.received: list[HttpRequest] = []
+        self.answers: deque[bytes | None] = deque()
+        """What to answer next; None: nothing, ever."""
+        self._tunnel_to = tunnel_to
+        self._connections = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        connection = self._connections
+        while True:
+            request = await self._read(reader, writer, connection)
+            self.received.append(request)
+            if request.method == "CONNECT":
+                await self._tunnel(reader, writer)
+                return
+            answer = self.answers.popleft() if self.answers else self._success(request)
+            if answer is None:
+                await asyncio.Event().wait()
+            else:
+                writer.write(answer)
+                await writer.drain()
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> HttpRequest:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -124,54 +148,28 @@ class HttpDestination:
             writer.write(http_answer(407))
             await writer.drain()
             return
-        there_reader, there_writer = await asyncio.open_connection(HOST, self._tunnel_to)
+        there_reader, there_writer = await self.open(self._tunnel_to)
         writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
-        try:
-            await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
-        finally:
-            there_writer.close()
+        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
 
 
-class RecordingRelay:
+class RecordingRelay(_Server):
     """A TCP relay in front of a destination that keeps what the client sends.
 
     Args:
-        port: The destination's.
+        destination: Its port.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = 0
+    def __init__(self, destination: int) -> None:
+        super().__init__()
         self.sent = bytearray()
         self.is_stalled = False
         """While it is, nothing passes and nothing is closed: as with a cable that is cut."""
-        self._destination = port
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._destination = destination
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._relay(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(HOST, self._destination)
-        try:
-            await asyncio.gather(self._copy(reader, there_writer, self.sent), self._copy(there_reader, writer, None))
-        except OSError:
-            pass  # One side has gone.
-        finally:
-            writer.close()
-            there_writer.close()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await self.open(self._destination)
+        await asyncio.gather(self._copy(reader, there_writer, self.sent), self._copy(there_reader, writer, None))
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray | None) -> None:
         while chunk := await reader.read(1 << 16):

@@ -178,6 +178,8 @@ async def _bind(key: str, endpoint: Endpoint) -> list[socket.socket]:
         for family, address in dict.fromkeys((entry[0], entry[4][0]) for entry in found):
             listener = socket.create_server((str(address), port), family=family, backlog=_BACKLOG)
             listener.setblocking(False)
+            # Connections inherit it. asyncio's own loop leaves it off, and answers would wait 40 ms to be acknowledged.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sockets.append(listener)
             port = listener.getsockname()[1]
     except OSError as error:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import zlib
 from typing import Any
 
 import cramjam
-import zstandard
 
 from driftlock_otlp.config.receivers import AuthConfig
 from driftlock_otlp.errors import DecodeError, PayloadTooLargeError
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.http_body import MAX_PARTS, read_body
+from driftlock_otlp.zstandard import zstd
 
 LIMIT = 1 << 16
 """Small, so that bombs are cheap to find."""
@@ -84,7 +83,7 @@ def _packed(coding: str, body: bytes) -> bytes:
         case "zlib" | "deflate":
             return zlib.compress(body)
         case "zstd":
-            return zstandard.compress(body)
+            return zstd.compress(body)
         case "snappy":
             return bytes(cramjam.snappy.compress_raw(body))
         case _:
@@ -95,7 +94,7 @@ def _reference(coding: str, body: bytes) -> bytes | type[Exception]:
     """Decompress in another way than the receiver does."""
     try:
         output = _unpacked(coding, body)
-    except (ValueError, EOFError, OSError, zlib.error, zstandard.ZstdError, cramjam.DecompressionError):
+    except (ValueError, EOFError, OSError, zlib.error, zstd.ZstdError, cramjam.DecompressionError):
         return DecodeError
     return output if len(output) <= LIMIT else PayloadTooLargeError
 
@@ -128,15 +127,12 @@ def _unpacked(coding: str, body: bytes) -> bytes:
 
 
 def _unzstd(body: bytes) -> bytes:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
-        output = reader.read(LIMIT + 1)
-    if len(output) > LIMIT:
-        return output
-    # The reader does not mind a frame that ends early; what is small can be read again, all at once.
+    output = b""
     for _ in range(MAX_PARTS):
-        frame = decompressor.decompressobj()
-        frame.decompress(body)
+        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+        output += frame.decompress(body, LIMIT + 1 - len(output))
+        if len(output) > LIMIT:
+            return output
         if not frame.eof:
             raise EOFError
         body = frame.unused_data

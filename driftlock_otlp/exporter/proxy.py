@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.request import getproxies_environment, proxy_bypass
 
 from yarl import URL
@@ -29,7 +30,8 @@ def proxy_for(name: str, config: ExporterConfig, url: URL) -> URL | None:
     if not text:
         host = url.host or ""
         found = getproxies_environment()
-        if is_loopback(host) or proxy_bypass(f"{host}:{url.port}", found):
+        is_direct = proxy_bypass(f"{host}:{url.port}") or _is_in_network(host, found.get("no", ""))
+        if is_loopback(host) or is_direct:
             return None
         text, origin = found.get(url.scheme, ""), f"exporters.{name}: {url.scheme.upper()}_PROXY"
         if not text:
@@ -43,3 +45,18 @@ def proxy_for(name: str, config: ExporterConfig, url: URL) -> URL | None:
     if proxy.scheme not in {"http", "https"} or not proxy.host:
         raise ConfigError(f"{origin}: {mask_user(text)!r} is not an HTTP proxy; write for example http://proxy:3128")
     return proxy
+
+
+def _is_in_network(host: str, no_proxy: str) -> bool:
+    """Return whether a host is an address in one of the networks of NO_PROXY, which Python leaves out."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for name in filter(lambda name: "/" in name, no_proxy.split(",")):
+        try:
+            if address in ipaddress.ip_network(name.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False

@@ -149,7 +149,7 @@ def _queue_row(queue: LiveQueue) -> Sequence[str]:
         count(queue.position),
         outcomes or _NONE,
         count(queue.retry_count),
-        tag("span", queue.last_error or _NONE, class_="error" if queue.is_failing else "dim"),
+        tag("span", queue.last_error or _NONE, class_="error" if queue.is_failing else "name dim"),
     )
 
 
@@ -180,14 +180,14 @@ def _worker_row(worker: LiveWorker) -> Sequence[str]:
 
 
 def _streams(live: LivePipeline) -> Html:
-    head = ("Stream", "State", "Open window", "Windows", "Baseline", "Last window", "Score", "p", "Ended")
+    head = ("Kind", "Stream", "State", "Open window", "Windows", "Baseline", "Last window", "Score", "p", "Ended")
     rows = [_stream_row(stream, live.now_unix_nano) for stream in live.streams]
     title = f"Streams ({count(live.stream_count)})"
     hidden = live.stream_count - len(live.streams)
     note = f"{count(hidden)} more are not shown." if hidden > 0 else None
     if not rows:
         return _section(title, tag("p", "None yet: nothing has been received.", class_="dim"))
-    return _section(title, _table(head, rows, set(head[3:])), tag("p", note, class_="dim") if note else None)
+    return _section(title, _table(head, rows, set(head[4:])), tag("p", note, class_="dim") if note else None)
 
 
 def _stream_row(stream: LiveStream, now_unix_nano: int) -> Sequence[str]:
@@ -202,7 +202,8 @@ def _stream_row(stream: LiveStream, now_unix_nano: int) -> Sequence[str]:
     ended_s = (now_unix_nano - stream.last_end_unix_nano) / 1e9
     is_scored = stream.last_outcome not in {"", "warming_up"}
     return (
-        Html(tag("span", key.kind, class_=f"kind {key.kind}") + " " + tag("bdi", name)),
+        tag("span", key.kind, class_="dim"),
+        tag("bdi", name, class_="name"),
         state,
         _fill(stream),
         count(stream.window_count),

@@ -34,21 +34,20 @@ section { min-width: 0; }
 p { margin: .5rem 0 0; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .42rem .8rem; white-space: nowrap; vertical-align: top; }
+th, td { text-align: left; padding: .42rem .65rem; white-space: nowrap; vertical-align: top; }
 th { font-size: .75rem; font-weight: 500; color: var(--dim); border-bottom: 1px solid var(--line); }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 tbody tr:hover td { background: color-mix(in srgb, var(--idle-soft) 45%, transparent); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-td:first-child, td .error { white-space: normal; overflow-wrap: anywhere; }
-td:first-child { min-width: 12rem; max-width: 34rem; }
-td .error, td .dim { display: inline-block; max-width: 26rem; white-space: normal; overflow-wrap: anywhere; }
+td .error, td .name { display: inline-block; max-width: 26rem; white-space: normal; overflow-wrap: anywhere; }
+td .error { min-width: 18rem; }
+td .name { min-width: 12rem; }
 code { font: .92em ui-monospace, monospace; }
 .pill { display: inline-block; padding: .05rem .55rem; border-radius: 99px; font-size: .82rem; white-space: nowrap; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad, .error { color: var(--bad); }
 .idle { color: var(--idle); }
 .pill.good { background: var(--good-soft); } .pill.warn { background: var(--warn-soft); }
 .pill.bad { background: var(--bad-soft); } .pill.idle { background: var(--idle-soft); }
-.kind { display: inline-block; min-width: 4.2rem; color: var(--dim); font-size: .82rem; }
 .bar { display: inline-block; width: 70px; height: .5rem; border-radius: 99px; background: var(--idle-soft);
   overflow: hidden; }
 .bar span { display: block; height: 100%; background: var(--accent); }

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from driftlock_otlp.observability.memory import resident_bytes
 from driftlock_otlp.observability.metrics import Metrics
 
 NOUNS = {"logs": "log_records", "metrics": "metric_points", "traces": "spans"}
@@ -175,6 +176,7 @@ NOT_SERVED = (
         "`otelcol_exporter_queue_batch_send_size*`, `otelcol_processor_batch_*`",
         "nothing is batched: requests go on as they came",
     ),
+    ("`otelcol_processor_memory_limiter_*`", "what is refused for want of memory is a refused request like any other"),
     ("`otelcol_processor_internal_duration`", "detection runs beside the data, not in its way"),
     ("`otelcol_*_profile_samples`", "the profiles signal is not taken"),
     ("`otelcol_process_runtime_*`", "they describe the memory of a Go program"),
@@ -261,12 +263,12 @@ class _ProcessUsage:
     def read(self) -> dict[str, dict[_Labels, float]]:
         values = {"otelcol_process_uptime_seconds": time.monotonic() - self._started_s}
         if Path("/proc/self/statm").exists():
-            pids = [os.getpid(), *self._worker_pids()]
+            pids = self._worker_pids()
             # A worker's time is its own while it lives and becomes its parent's when it has ended; in
             # between it is in neither for a moment, and a counter must not fall.
-            self._cpu_s = max(self._cpu_s, sum(os.times()[:4]) + sum(_cpu_s(pid) for pid in pids[1:]))
+            self._cpu_s = max(self._cpu_s, sum(os.times()[:4]) + sum(_cpu_s(pid) for pid in pids))
             values["otelcol_process_cpu_seconds"] = self._cpu_s
-            values["otelcol_process_memory_rss_bytes"] = sum(_rss_bytes(pid) for pid in pids)
+            values["otelcol_process_memory_rss_bytes"] = resident_bytes([os.getpid(), *pids])
         return {name: {(): value} for name, value in values.items()}
 
 
@@ -277,10 +279,3 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_bytes(pid: int) -> float:
-    try:
-        return float(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
 from typing import Any
 
@@ -25,6 +26,9 @@ _PACK = 128
 
 _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
 
+# ISA-L does not look at these two; the data has a checksum of its own.
+_UNCHECKED = re.compile("unknown header flags set|header crc mismatch")
+
 _gate = Gate(AuthConfig(), 64 << 20, Metrics())
 _tenant = _gate.authenticate(None, None)
 
@@ -42,10 +46,17 @@ def check(data: bytes) -> None:
     if len(body) > LIMIT:
         assert outcome is PayloadTooLargeError
         return
-    expected = _reference(coding, body)
+    try:
+        expected = _reference(coding, body)
+    except _UncheckedError:
+        return
     if isinstance(outcome, type) and isinstance(expected, type):
         return  # both refuse it; what is too long as well as corrupt may be called either
     assert outcome == expected, f"{coding}: {outcome!r:.60} instead of {expected!r:.60}"
+
+
+class _UncheckedError(Exception):
+    """Only the reference looks at what is wrong here."""
 
 
 def _read(body: bytes, coding: str, part_bytes: int) -> bytes | type[Exception] | None:
@@ -106,7 +117,12 @@ def _unpacked(coding: str, body: bytes) -> bytes:
         output = b""
         while body or not output:
             stream = zlib.decompressobj(wbits=31 if coding == "gzip" else 15)
-            output += stream.decompress(body, LIMIT + 1 - len(output))
+            try:
+                output += stream.decompress(body, LIMIT + 1 - len(output))
+            except zlib.error as error:
+                if _UNCHECKED.search(str(error)):
+                    raise _UncheckedError from None
+                raise
             if len(output) > LIMIT:
                 return output
             if not stream.eof:

@@ -250,6 +250,8 @@ class ForwardRoute:
                 counts[signal.plural, "dropped", reason] += count
             if self.queue is not None:
                 self.queue.passed(stored.entry, stored.next_position)
+        if self.queue is not None and position >= self._log.end().position:
+            self.queue.emptied()
         for (signal_name, kind, reason), count in (+counts).items():
             self._metrics.forward_items.labels(self._sink.name, signal_name, kind, reason).inc(count)
         self._passed_items = passed[-1].items_before + passed[-1].entry.item_count

@@ -70,7 +70,7 @@ class SendingQueue:
         metrics.queue_capacity.labels(cursor, config.sizer).set(self._capacity)
         self._gauge = metrics.queue_size.labels(cursor, config.sizer)
         self._waiting = 0
-        self._passed_position = 0
+        self._in_flight_count = 0  # Requests between `reserve` and `appended`.
         self._unjudged: deque[tuple[int, int, int]] = deque()  # (position, received_unix_nano, size)
         self.has_changed = asyncio.Event()
 
@@ -96,31 +96,40 @@ class SendingQueue:
 
     def reserve(self, entry: NewEntry) -> None:
         """Count a request that is about to be appended."""
+        self._in_flight_count += 1
         if self._watermark is None:
             self._add(self._size_of(entry))
 
     def give_back(self, entry: NewEntry) -> None:
         """Count it no more, for it was not appended."""
+        self._in_flight_count -= 1
         if self._watermark is None:
             self._add(-self._size_of(entry))
             self.has_changed.set()
 
     def appended(self, entry: NewEntry, position: int) -> None:
         """Count a request that is now in the log."""
-        if self._watermark is None:
-            return
-        if position < self._passed_position:
-            self._add(self._size_of(entry))  # The route was faster, and has taken it off already.
-        else:
+        self._in_flight_count -= 1
+        if self._watermark is not None:
+            # The route may have been faster, and have taken it off already: the sum is right soon.
             self._unjudged.append((position, entry.received_unix_nano, self._size_of(entry)))
 
     def passed(self, entry: NewEntry, next_position: int) -> None:
         """Take off a request that the route is done with."""
-        self._passed_position = next_position
         while self._unjudged and self._unjudged[0][0] < next_position:
             self._add(self._unjudged.popleft()[2])
         self._add(-self._size_of(entry))
         self.has_changed.set()
+
+    def emptied(self) -> None:
+        """Count anew from nothing: the route is at the end of the log.
+
+        What the disk has damaged may not be known well enough to be taken off one by one.
+        """
+        if not self._in_flight_count:
+            self._unjudged.clear()
+            self._add(-self._waiting)
+            self.has_changed.set()
 
     def load(self, log: TelemetryLog, position: int) -> None:
         """Count what was left in the log by the process before; call before anything is appended."""

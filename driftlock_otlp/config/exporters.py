@@ -181,7 +181,8 @@ class ExporterConfig(Section):
         default={}, repr=False, description="Headers (gRPC: metadata) sent with every request."
     )
     compression: Compression = Field(
-        default="gzip", description="Compression of requests; gRPC: gzip, deflate or none."
+        default="gzip",
+        description="Compression of requests; gRPC: gzip, none, or deflate, which a Collector does not take.",
     )
     compression_params: CompressionParams = Field(default=CompressionParams(), description="Its level.")
     timeout: Duration = Field(default=10.0, description="Longest wait for one answer; 0: no limit.")

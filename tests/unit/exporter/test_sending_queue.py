@@ -6,12 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from driftlock_otlp.config.exporters import SendingQueueConfig
-from driftlock_otlp.errors import OverloadedError
+from driftlock_otlp.errors import OverloadedError, StorageUnavailableError
 from driftlock_otlp.exporter.sending_queue import SendingQueue, SendingQueues
 from driftlock_otlp.model import NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.receiver.ingest import Ingest
 from tests.doubles.memory_log import MemoryLog
 from tests.unit.exporter.conftest import NOW, HeldClock, eventually
 
@@ -223,3 +225,30 @@ async def test_what_cannot_be_taken_off_does_not_fill_the_queue_for_ever(
     scene.queues[0].emptied()
     assert scene.queues[0].waiting == 0
     await scene.send()
+
+
+@pytest.mark.parametrize("waits_for_verdicts", [False, True])
+async def test_receivers_ask_for_room_and_free_it_when_the_append_fails(
+    metrics: Metrics, clock: HeldClock, waits_for_verdicts: bool
+) -> None:
+    scene = Scene({"queue_size": 1}, metrics=metrics, clock=clock, waits_for_verdicts=waits_for_verdicts)
+    ingest = Ingest(scene.log, metrics, clock, scene.room)
+    message = ExportLogsServiceRequest()
+    message.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "a"
+    payload = message.SerializeToString()
+    scene.log.failure = StorageUnavailableError("the disk is full", 5.0)
+    with pytest.raises(StorageUnavailableError):
+        await ingest.ingest_protobuf(Signal.LOGS, payload, "grpc")
+    scene.log.failure = None
+    await ingest.ingest_protobuf(Signal.LOGS, payload, "grpc")
+    scene.watermark = scene.log.end().position
+    with pytest.raises(OverloadedError):
+        await ingest.ingest_protobuf(Signal.LOGS, payload, "grpc")
+    labels = {"signal": "logs", "transport": "grpc"}
+    sample = metrics.registry.get_sample_value
+    assert sample("driftlock_receiver_items_total", {**labels, "outcome": "accepted"}) == 1
+    assert sample("driftlock_receiver_items_total", {**labels, "outcome": "refused"}) == 2
+    assert sample("driftlock_receiver_requests_total", {**labels, "outcome": "refused"}) == 2
+    scene.passes(1)
+    scene.queues[0].emptied()
+    await ingest.ingest_protobuf(Signal.LOGS, payload, "grpc")

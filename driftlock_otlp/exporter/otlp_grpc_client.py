@@ -7,6 +7,7 @@ decided here (OTLP specification, "OTLP/gRPC Response").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -55,6 +56,7 @@ _COMPRESSION = {
 }
 _SCHEMES = frozenset({"http", "https"})
 _ANSWER_TOO_LARGE = "CLIENT: Received message larger than max"
+_LONGEST_CALL_S = 3600.0  # Without a timeout.
 _HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
 
 
@@ -81,7 +83,7 @@ class OtlpGrpcExporter:
         self._channel: Any = None
         self._calls: dict[Signal, Any] = {}
         self._retired: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._closed = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ class OtlpGrpcExporter:
     async def export(self, signal: Signal, payload: bytes) -> ExportResult:
         """Send one Export request; see `interfaces.Exporter`."""
         check_size(self._name, len(payload), self._max_request_bytes)
-        if self._is_closed:
+        if self._closed.is_set():
             raise closed_error(self._name)
         if self._tls is not None and self._tls.refresh():
             self._retire_channel()
@@ -113,7 +115,7 @@ class OtlpGrpcExporter:
             raise DownstreamRejectedError(message) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if task is None or task.cancelling() or not self._is_closed:
+            if task is None or task.cancelling():
                 raise
             # Closing a channel cancels its calls, which is not the same as cancelling who waits.
             raise closed_error(self._name) from None
@@ -121,19 +123,24 @@ class OtlpGrpcExporter:
 
     async def close(self) -> None:
         """Close the connection; later exports fail as retryable."""
-        self._is_closed = True
+        self._closed.set()
         if self._channel is not None:
             await self._channel.close()
         await asyncio.gather(*self._retired)
 
     def _retire_channel(self) -> None:
-        """Let the calls of the present channel end, and no others begin on it: its certificates are old."""
-        if self._channel is None:
-            return
-        task = asyncio.create_task(self._channel.close(self._timeout_s))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
-        self._channel = None
+        """Begin no more calls on the present channel, whose certificates are old."""
+        if self._channel is not None:
+            task = asyncio.create_task(self._close_later(self._channel))
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+            self._channel = None
+
+    async def _close_later(self, channel: Any) -> None:
+        """Close a channel once its calls have ended, or with the exporter."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), self._timeout_s or _LONGEST_CALL_S)
+        await channel.close()
 
     def _connect(self) -> None:
         """Create the channel in the running loop, to which gRPC binds it."""

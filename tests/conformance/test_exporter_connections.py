@@ -277,12 +277,15 @@ async def test_certificates_that_cannot_be_used_do_no_harm(kind: str, certificat
 
 
 @each_kind
-async def test_calls_under_way_survive_a_reload(kind: str, certificates: Certificates) -> None:
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_calls_under_way_survive_a_reload_but_not_the_end(
+    kind: str, is_closed: bool, certificates: Certificates
+) -> None:
     tls = TlsConfig(ca_file=certificates.ca_file, reload_interval=0.05)
     async with OtlpSink(tls=ServerTls(certificates.cert_file, certificates.key_file)) as sink:
         endpoint = sink.grpc_endpoint if kind == "otlp_grpc" else sink.http_endpoint
-        async with exporter_to(endpoint, kind, tls=tls) as exporter:
-            sink.answer_next(Answer(delay_s=1.0))
+        async with exporter_to(endpoint, kind, tls=tls, timeout=50.0) as exporter:
+            sink.answer_next(Answer(delay_s=50.0 if is_closed else 1.0))
             under_way = asyncio.create_task(exporter.export(Signal.LOGS, LOGS))
             while not sink.attempts:
                 await asyncio.sleep(0.01)
@@ -292,7 +295,12 @@ async def test_calls_under_way_survive_a_reload(kind: str, certificates: Certifi
                 async with asyncio.timeout(SECONDS):
                     while "certificates_reloaded" not in [line["event"] for line in lines]:
                         await exporter.export(Signal.LOGS, LOGS)
-            await under_way
+            if is_closed:
+                await asyncio.wait_for(exporter.close(), SECONDS)
+                with pytest.raises(DownstreamUnavailableError):
+                    await under_way
+            else:
+                await under_way
 
 
 async def succeeding(exporter: Exporter) -> None:

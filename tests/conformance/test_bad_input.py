@@ -274,7 +274,7 @@ DENSE = {
     "100,000 skippable zstd frames": ("zstd", b"\x50\x2a\x4d\x18\0\0\0\0" * 100_000, 400),
     "a zstd window of 2 GiB": ("zstd", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00", 400),
     "a zstd frame that says it has 2^60 bytes": (
-        "zstd", b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x01\x00\x00", 400
+        "zstd", b"\x28\xb5\x2f\xfd\xe0" + (1 << 60).to_bytes(8, "little") + b"\x09\x00\x00x", 400
     ),
     "200,000 empty snappy chunks": ("x-snappy-framed", b"\xff\x06\x00\x00sNaPpY" + b"\x80\0\0\0" * 200_000, 400),
     "a snappy block that says it has 4 GiB": ("snappy", b"\xff\xff\xff\xff\x0f" + bytes(100), 413),

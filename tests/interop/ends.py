@@ -60,11 +60,18 @@ class Hop:
         return {"ca_file": str(certificates.ca_file), **(own if self.security == MTLS else {})}
 
     def server(self, certificates: Certificates) -> dict[str, Any]:
-        """Return what a protocol of the receiving side has beside its address; sidecar and Collector share it."""
-        if self.security == PLAIN:
-            return {}
-        tls = {"cert_file": str(certificates.cert_file), "key_file": str(certificates.key_file)}
-        return {"tls": {**tls, **({"client_ca_file": str(certificates.ca_file)} if self.security == MTLS else {})}}
+        """Return the `protocols` section of the receiving side, but for addresses; sidecar and Collector share it.
+
+        Over HTTP it takes this compression alone, so that nothing arrives which was compressed in another way.
+        """
+        tls: dict[str, Any] = {}
+        if self.security != PLAIN:
+            tls = {"cert_file": str(certificates.cert_file), "key_file": str(certificates.key_file)}
+        if self.security == MTLS:
+            tls["client_ca_file"] = str(certificates.ca_file)
+        common = {"tls": tls} if tls else {}
+        compression = "" if self.compression == "none" else self.compression
+        return {"grpc": common, "http": {**common, "compression_algorithms": [compression]}}
 
 
 def files(directory: Path, name: str) -> dict[str, Any]:
@@ -82,6 +89,22 @@ def written(directory: Path, name: str, signal: Signal) -> Counter[bytes]:
 
 def _file(directory: Path, name: str, signal: Signal) -> Path:
     return directory / f"{name}-{signal.plural}.bin"
+
+
+def between(exporters: dict[str, Any], protocols: dict[str, Any] | None = None, policy: str = "pass") -> dict[str, Any]:
+    """Return the settings of a sidecar that sends what it gets on to all exporters.
+
+    Args:
+        exporters: Its `exporters`.
+        protocols: What its receiver's protocols have beside their addresses.
+        policy: Its `forward.policy`.
+    """
+    return {
+        "receivers": {"otlp": {"protocols": protocols or {}}},
+        "exporters": exporters,
+        "forward": {"exporters": list(exporters), "policy": policy},
+        "events": {"exporters": []},
+    }
 
 
 def source(directory: Path, exporters: dict[str, Any]) -> dict[str, Any]:
@@ -108,11 +131,11 @@ def sink(directory: Path, **receivers: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         directory: Where.
-        receivers: Settings for both protocols of the receivers, which write to the files of their name.
+        receivers: Settings for the protocols of the receivers, which write to the files of their name.
     """
     names = {name: f"otlp/{name}" for name in receivers}
     return {
-        "receivers": {names[name]: otlp(settings, settings) for name, settings in receivers.items()},
+        "receivers": {names[name]: otlp(**settings) for name, settings in receivers.items()},
         "exporters": {key: value for name in receivers for key, value in files(directory, name).items()},
         "service": {
             "pipelines": {

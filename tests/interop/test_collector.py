@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.e2e.traffic import Traffic
 from tests.interop import programs
 from tests.interop.collector import running
 from tests.interop.conftest import Account, NewSidecar
-from tests.interop.ends import MTLS, PLAIN, TLS, Hop, generate, send_json, sink, source, written
+from tests.interop.ends import MTLS, PLAIN, TLS, Hop, between, generate, send_json, sink, source, written
 from tests.interop.records import records_of
 from tests.interop.telemetry import varied
 
@@ -60,17 +59,6 @@ ROUTES = [
 ]
 
 
-def sidecar_settings(route: Route, outgoing: dict[str, Any], certificates: Certificates) -> dict[str, Any]:
-    """Return the settings of a sidecar in the middle of a route."""
-    server = route.incoming.server(certificates)
-    return {
-        "receivers": {"otlp": {"protocols": {"grpc": server, "http": server}}},
-        "exporters": outgoing,
-        "forward": {"exporters": list(outgoing), "policy": route.policy},
-        "events": {"exporters": []},
-    }
-
-
 @pytest.mark.parametrize("route", ROUTES, ids=str)
 async def test_every_record_arrives_once_and_equal(
     route: Route, tmp_path: Path, certificates: Certificates, new_sidecar: NewSidecar, account: Account
@@ -78,7 +66,7 @@ async def test_every_record_arrives_once_and_equal(
     programs.required(programs.COLLECTOR)
     with running(sink(tmp_path, received=route.outgoing.server(certificates)), tmp_path / "sink") as receiver:
         client = route.outgoing.client(*receiver.both_ports("otlp/received"), certificates)
-        sidecar = new_sidecar(sidecar_settings(route, client, certificates))
+        sidecar = new_sidecar(between(client, route.incoming.server(certificates), route.policy))
         await sidecar.start()
         to_sidecar = route.incoming.client(sidecar.grpc_port, sidecar.http_port, certificates)
         with running(source(tmp_path, to_sidecar), tmp_path / "source") as sender:

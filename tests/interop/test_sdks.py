@@ -15,7 +15,7 @@ from tests.conformance.certificates import Certificates
 from tests.interop import programs, sdk
 from tests.interop.collector import HOST, running
 from tests.interop.conftest import Account, NewSidecar
-from tests.interop.ends import Hop, sink, written
+from tests.interop.ends import Hop, between, sink, written
 
 COUNT = 200
 Ports = tuple[int, int]
@@ -29,8 +29,7 @@ async def both_ways(
     programs.required(programs.COLLECTOR)
     with running(sink(directory, received={}, direct={}), directory / "sink") as collector:
         client = Hop("otlp_grpc", "gzip").client(*collector.both_ports("otlp/received"), certificates)
-        forward = {"exporters": list(client), "policy": "pass"}
-        sidecar = new_sidecar({"exporters": client, "forward": forward, "events": {"exporters": []}})
+        sidecar = new_sidecar(between(client))
         await sidecar.start()
         yield (sidecar.grpc_port, sidecar.http_port), collector.both_ports("otlp/direct")
         await sidecar.settle()

@@ -85,7 +85,7 @@ class SendingQueueConfig(Section):
         "wait_for_result": "a request is acknowledged once it is durable, before it is sent on; remove it",
     }
 
-    enabled: Literal[True] = Field(default=True, description="Only true: the durable log cannot be left out.")
+    enabled: bool = Field(default=True, description="Only true: the durable log cannot be left out.")
     num_consumers: int = Field(
         default=1, ge=1, le=64, description="Requests sent at once; more than 1 gives up their order."
     )
@@ -99,6 +99,13 @@ class SendingQueueConfig(Section):
         default=False,
         description="When it is full: false: senders are refused and told to try again; true: they wait, up to 10 s.",
     )
+
+    @field_validator("enabled")
+    @classmethod
+    def _is_always_there(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("the durable log is the queue and cannot be left out; remove it")
+        return value
 
 
 class CompressionParams(Section):

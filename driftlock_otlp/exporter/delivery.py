@@ -66,6 +66,7 @@ class Deliverer:
         self._metrics = metrics
         self._limits_bytes = dict(max_request_bytes or dict.fromkeys(Signal, DEFAULT_REQUEST_LIMIT_BYTES))
         self._random = random or Random()  # noqa: S311 - jitter
+        self._in_flight = metrics.exporter_in_flight_requests.labels(exporter.name)
         self._not_before_s = 0.0
         self._failing_count = 0
         self._last_warning = ""
@@ -97,38 +98,41 @@ class Deliverer:
         left = [(payload, item_count)]  # The next one last.
         while left:
             part, count = left.pop()
-            size_bytes = len(part)
-            try:
-                if size_bytes > self._limits_bytes[signal] and count > 1:
-                    left += self._parts(signal, part, size_bytes // self._limits_bytes[signal] + 1)
-                    continue
-                result = await self._send(signal, part)
-            except DownstreamTooLargeError as error:
-                refused_bytes = min(refused_bytes or size_bytes, size_bytes)
-                if count > 1:
-                    left += self._parts(signal, part, 2)
-                    continue
-                if not dropped["too_large"]:
-                    self._say_dropped("item_too_large", signal, error)
-                dropped["too_large"] += count
-            except DownstreamRejectedError as error:
-                self._say_dropped("export_rejected", signal, error)
-                dropped["rejected"] += count
-            except RetryableError as error:
-                self._say_dropped("export_given_up", signal, error)
-                dropped["retries_exhausted"] += count
-            except DecodeError as error:
-                # Receivers decode before they append: only damage can bring this here.
-                self._say_dropped("request_undecodable", signal, error)
-                dropped["undecodable"] += count
-            else:
-                if refused_bytes:
-                    self._learn_limit(signal, refused_bytes, taken_bytes=size_bytes)
-                dropped["partial_success"] += self._rejected_count(signal, result, count)
+            size_bytes, limit_bytes = len(part), self._limits_bytes[signal]
+            piece_count = size_bytes // limit_bytes + 1 if count > 1 and size_bytes > limit_bytes else 1
+            reason = ""
+            if piece_count == 1:
+                try:
+                    result = await self._send(signal, part)
+                except DownstreamTooLargeError as error:
+                    refused_bytes = min(refused_bytes or size_bytes, size_bytes)
+                    if count > 1:
+                        piece_count = 2
+                    else:
+                        reason = "too_large"
+                        if not dropped[reason]:
+                            self._say_dropped("item_too_large", signal, error)
+                except DownstreamRejectedError as error:
+                    reason = "rejected"
+                    self._say_dropped("export_rejected", signal, error)
+                except RetryableError as error:
+                    reason = "retries_exhausted"
+                    self._say_dropped("export_given_up", signal, error)
+                else:
+                    if refused_bytes:
+                        self._learn_limit(signal, refused_bytes, taken_bytes=size_bytes)
+                    if result.rejected_item_count or result.message:
+                        dropped["partial_success"] += self._rejected_count(signal, result, count)
+            if piece_count > 1:
+                try:
+                    left += rewrite.divide(signal, part, min(piece_count, _MOST_PARTS))[::-1]
+                except DecodeError as error:
+                    # Receivers decode before they append: only damage can bring this here.
+                    reason = "undecodable"
+                    self._say_dropped("request_undecodable", signal, error)
+            if reason:
+                dropped[reason] += count
         return Delivery(+dropped)
-
-    def _parts(self, signal: Signal, payload: bytes, part_count: int) -> list[tuple[bytes, int]]:
-        return rewrite.divide(signal, payload, min(part_count, _MOST_PARTS))[::-1]
 
     def _learn_limit(self, signal: Signal, refused_bytes: int, taken_bytes: int) -> None:
         """Spare the destination what it would refuse.
@@ -152,8 +156,7 @@ class Deliverer:
         """
         backoff = Backoff(self._retry, self._random)
         is_failing = False
-        in_flight = self._metrics.exporter_in_flight_requests.labels(self.exporter.name)
-        in_flight.inc()
+        self._in_flight.inc()
         try:
             while True:
                 await self._hold_off()
@@ -180,7 +183,7 @@ class Deliverer:
                         _logger.info("export_recovered", exporter=self.exporter.name)
                     return result
         finally:
-            in_flight.dec()
+            self._in_flight.dec()
             self._failing_count -= is_failing
 
     async def _hold_off(self) -> None:

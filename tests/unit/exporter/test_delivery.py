@@ -194,6 +194,9 @@ async def test_a_request_of_many_tiny_parts_is_divided_all_the_same(metrics: Met
 async def test_damage_that_shows_when_dividing_is_dropped_with_its_reason(metrics: Metrics) -> None:
     deliverer = FakeExporter().deliverer(metrics, max_request_bytes=10)
     assert await deliverer.deliver(Signal.LOGS, b"\xff" * 20, 3) == Delivery({"undecodable": 3})
+    exporter = FakeExporter()
+    exporter.max_bytes = 10
+    assert await exporter.deliverer(metrics).deliver(Signal.LOGS, b"\xff" * 20, 3) == Delivery({"undecodable": 3})
 
 
 async def test_a_wish_to_wait_holds_for_all_deliveries(metrics: Metrics) -> None:

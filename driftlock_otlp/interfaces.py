@@ -51,7 +51,11 @@ class TelemetryLog(Protocol):
         """Return entries from `position` on, at most `max_bytes` of payload but at least one.
 
         Only entries whose append has become durable are seen. Empty at the end of the log. A
-        position whose segment has been released continues at the oldest entry kept.
+        position whose segment has been released continues at the oldest entry kept. What the disk
+        has damaged comes as an entry that says so (`is_damaged`): its items have been accepted.
+
+        Raises:
+            StorageUnavailableError: The disk does not read.
         """
         ...
 

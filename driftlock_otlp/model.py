@@ -110,12 +110,15 @@ class LogEntry:
             stands here.
         items_before: Items in all entries before this one, over the whole life of the log.
         entry: What was appended.
+        is_damaged: Whether the disk has lost what stood here. Then `entry` holds what is still known:
+            how many items it had, their signal or None, and no payload.
     """
 
     position: int
     next_position: int
     items_before: int
     entry: NewEntry
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,12 +243,11 @@ class ForwardRoute:
         word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"
         for stored in passed:
             outcome, signal = self._settled.pop(stored.position), stored.entry.signal
-            if signal is None:
-                continue
-            counts[signal.plural, word, ""] += outcome.delivered
+            noun = signal.plural if signal is not None else "unknown"  # what the disk has damaged may be of any
+            counts[noun, word, ""] += outcome.delivered
             for reason, count in outcome.dropped:
-                counts[signal.plural, "dropped", reason] += count
-            if self.queue is not None:
+                counts[noun, "dropped", reason] += count
+            if self.queue is not None and signal is not None:
                 self.queue.passed(stored.entry, stored.next_position)
         if self.queue is not None and position >= self._log.end().position:
             self.queue.emptied()
@@ -258,6 +257,11 @@ class ForwardRoute:
 
     async def _pass_on(self, entry: LogEntry, ranges: Sequence[ItemRange]) -> Outcome:
         signal = entry.entry.signal
+        if entry.is_damaged:
+            # Each route says what became of its own part, since it may have been sound when the other passed.
+            item_count, anomalous_count = entry.entry.item_count, _covered(ranges, entry.entry.item_count)
+            parts = {Selection.ANOMALOUS: anomalous_count, Selection.CLEAN: item_count - anomalous_count}
+            return Outcome(0, [("damaged", parts.get(self._selection, item_count))])
         if signal is None:
             return _NOTHING
         try:
@@ -370,7 +374,7 @@ def _metered(entries: Sequence[LogEntry]) -> dict[tuple[int, str, Signal], tuple
     totals: dict[tuple[int, str, Signal], tuple[int, int, int]] = {}
     for entry in entries:
         new = entry.entry
-        if new.signal is None:
+        if new.signal is None or entry.is_damaged:
             continue
         hour_unix_s = new.received_unix_nano // 1_000_000_000 // _HOUR_S * _HOUR_S
         key = (hour_unix_s, new.tenant, new.signal)

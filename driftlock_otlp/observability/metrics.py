@@ -55,6 +55,10 @@ class Metrics:
         self.log_max_bytes = gauge(
             "log_max_bytes", "Bytes that the durable log may hold; then senders are told to wait."
         )
+        self.log_damaged_entries = counter(
+            "log_damaged_entries", "Entries of the durable log that the disk has damaged; they are passed over."
+        )
+        self.log_damaged_bytes = counter("log_damaged_bytes", "Bytes of those entries.")
         self.queue_items = gauge("queue_items", "Items in the durable log that a cursor has yet to pass.", "cursor")
         self.queue_bytes = gauge("queue_bytes", "Bytes in the durable log that a cursor has yet to pass.", "cursor")
         self.queue_capacity = gauge(

@@ -12,7 +12,8 @@
                 ├────────────┼─────────────────┼──────────────────────┤ written ┊
                                                               durable ◀┘╌╌╌╌╌╌╌╌┘ nobody reads this
 
-`storage.segments` has the format of the files, `storage.log_reader` the readers. What holds at every moment:
+`storage.segments` has the format of the files, `storage.segment_writer` writes them, `storage.log_reader`
+reads them. What holds at every moment:
 
 1. Positions are byte offsets over the whole life of the log; they only grow and never name two
    entries. A segment is named after the position at which the one before it ends.
@@ -22,10 +23,10 @@
 3. Bytes before the end are never changed. Behind it there may be a write that is under way; one that
    has failed is cut off, at the latest before the next.
 4. A sealed segment was complete before its successor's file was made.
-5. Readers take no locks: they see only what lies before an end that the writer gave them, check
-   every CRC, and pass over what is damaged, counting it. Nothing on disk makes them raise but a newer
-   format.
-6. `open` cuts off what is behind the last sound record of the last segment: a torn write, never
+5. Readers take no locks: they see only what lies before an end that the writer gave them and check
+   every CRC. What is damaged they return as an entry that says so, so that each of its items has an
+   outcome, too. Nothing on disk makes them raise but a newer format and a disk that does not read.
+6. `open` cuts off what is behind the last whole record of the last segment: a torn write, never
    acknowledged. It never starts before a position that a cursor has reached (`minimum_end`), so that
    entries lost with the power (durability `os`) do not let new ones hide behind an old cursor.
 
@@ -33,11 +34,15 @@ Durability `memory` acknowledges from RAM: `append` returns as soon as the entry
 writer thread follows without any sync, and readers see the entry once it is written. A crash of the
 process loses what had queued; a failing disk loses nothing while the process lives, since the writer
 tries again and new entries are refused meanwhile.
+
+A disk that has failed is tried again once a second, with as many bytes as it refused, whether or not
+anybody sends: readiness comes back by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import fcntl
 import os
@@ -54,8 +59,9 @@ import structlog
 from driftlock_otlp.errors import ConfigError, OverloadedError, PayloadTooLargeError, StorageUnavailableError
 from driftlock_otlp.model import LogEnd, LogEntry, NewEntry
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import log_recovery, segments
+from driftlock_otlp.storage import segments
 from driftlock_otlp.storage.log_reader import LogReader
+from driftlock_otlp.storage.segment_writer import SegmentWriter
 
 __all__ = ["RETRY_AFTER_S", "Durability", "LogReader", "SegmentLog"]
 
@@ -110,20 +116,18 @@ class SegmentLog:
     ) -> None:
         self._directory = directory
         self._durability = durability
-        self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         metrics.log_max_bytes.set(max_bytes)
         self._metrics = metrics
-        self._write = write
-        self._sync = sync
+        self._writer = SegmentWriter(
+            directory, is_synced=durability == "fsync", segment_bytes=segment_bytes, write=write, sync=sync
+        )
         self._reader = LogReader(directory)
         self._reader_lock = threading.Lock()
+        self._seen_damage: set[int] = set()  # Positions; guarded by the reader's lock.
         self._lock_fd = -1
-        # Only the writer thread changes these once the log is open.
-        self._fd = -1
-        self._has_torn_tail = False
-        self._must_start_segment = False
-        self._end = LogEnd(0, 0)
+        self._refused_bytes = 0  # Most that the disk has refused at once; the writer thread's.
+        self._end = LogEnd(0, 0)  # Only the writer thread changes it once the log is open.
         # Everything below is guarded by this condition.
         self._changed = threading.Condition()
         self._bases: list[int] = []
@@ -149,7 +153,7 @@ class SegmentLog:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._acquire_lock()
-            self._recover(minimum_end)
+            self._bases, is_repaired = self._writer.open(minimum_end)
         except OSError as error:
             self._let_go()
             raise ConfigError(
@@ -158,6 +162,9 @@ class SegmentLog:
         except BaseException:
             self._let_go()
             raise
+        if is_repaired:
+            self._metrics.errors.labels("storage.log").inc()
+        self._end = self._writer.end
         self._released = self._bases[0]
         self._promised = self._end.position
         self._is_closing = False
@@ -197,12 +204,20 @@ class SegmentLog:
         return position if future is None else await future
 
     def read(self, position: int, max_bytes: int) -> Sequence[LogEntry]:
-        """Return entries that are durable, as `TelemetryLog.read` promises."""
+        """Return entries that are durable, as `TelemetryLog.read` promises.
+
+        Raises:
+            StorageUnavailableError: The disk does not read.
+        """
         with self._reader_lock:
-            damaged_before = self._reader.damaged_count
-            entries = self._reader.read(position, max_bytes, self._end.position)
-            if self._reader.damaged_count > damaged_before:
-                self._metrics.errors.labels("storage.log").inc(self._reader.damaged_count - damaged_before)
+            end = self._end
+            try:
+                entries = self._reader.read(position, max_bytes, end.position, end.item_count)
+            except OSError as error:
+                self._reader.close()
+                raise StorageUnavailableError(f"the log cannot be read: {error.strerror}", RETRY_AFTER_S) from error
+            if entries and entries[0].is_damaged:
+                self._report_damage(entries[0])
         return entries
 
     def end(self) -> LogEnd:
@@ -249,65 +264,84 @@ class SegmentLog:
             self._thread = None
         self._let_go()
 
+    def _report_damage(self, lost: LogEntry) -> None:
+        """Count and log a damaged entry, once however many read it."""
+        if lost.position in self._seen_damage:
+            return
+        self._seen_damage = {position for position in self._seen_damage if position >= self._released}
+        self._seen_damage.add(lost.position)
+        size_bytes = lost.next_position - lost.position
+        self._metrics.log_damaged_entries.inc()
+        self._metrics.log_damaged_bytes.inc(size_bytes)
+        with self._changed:
+            base = self._bases[max(0, bisect.bisect_right(self._bases, lost.position) - 1)]
+        _log.error(
+            "log_entry_damaged",
+            file=str(segments.segment_path(self._directory, base)),
+            position=lost.position,
+            file_offset=lost.position - base + segments.SEGMENT_HEADER_BYTES,
+            size_bytes=size_bytes,
+            items=lost.entry.item_count,
+            effect="it is passed over; its items are counted as dropped, reason damaged",
+        )
+
     # The writer thread.
 
     def _run(self) -> None:
-        while batch := self._take():
+        while (batch := self._take()) is not None:
+            if not batch:
+                self._probe()
+                continue
             started = time.perf_counter()
+            size_bytes = sum(pending.size_bytes for pending in batch)
             try:
-                positions, end = self._commit(batch)
+                positions = self._writer.append([pending.entry for pending in batch], size_bytes)
             except Exception as error:  # The border of the thread: whatever fails, the next batch may not.
-                self._has_torn_tail = True
-                with contextlib.suppress(OSError):  # Else the next commit tries again.
-                    self._cut_torn_tail()
+                self._refused_bytes = min(max(self._refused_bytes, size_bytes), _BATCH_BYTES)
                 self._metrics.errors.labels("storage.log").inc()
-                _log.error("log_append_failed", directory=str(self._directory), entries=len(batch), error=str(error))
-                self._refuse(batch, error)
+                if not self._is_failing:
+                    _log.error("log_append_failed", directory=str(self._directory), error=str(error))
+                self._refuse(batch, size_bytes, error)
                 continue
             self._metrics.log_append_seconds.observe(time.perf_counter() - started)
             with self._changed:
-                self._end = end
-                self._queued_bytes -= sum(pending.size_bytes for pending in batch)
-                self._is_failing = False
+                if self._bases[-1] != self._writer.base:
+                    self._bases.append(self._writer.base)
+                self._end = self._writer.end
+                self._queued_bytes -= size_bytes
+            self._is_well()
             self._metrics.log_bytes.set(self.held_bytes)
             self._resolve(batch, positions)
 
-    def _take(self) -> list[_Pending]:
-        """Wait for entries and return those of the next commit; none when the log is closed."""
+    def _take(self) -> list[_Pending] | None:
+        """Wait for entries and return those of the next commit; none if it is time to probe, None when closed."""
         batch: list[_Pending] = []
         batch_bytes = 0
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._is_closing)
-            room_bytes = self._segment_bytes - (self._end.position - self._bases[-1])
+            self._changed.wait_for(
+                lambda: self._queue or self._is_closing, timeout=_DISK_RETRY_S if self._is_failing else None
+            )
+            room_bytes = self._writer.room_bytes
             while self._queue:
                 batch_bytes += self._queue[0].size_bytes
                 # An entry that this segment has no room for goes on its own and starts the next.
                 if batch and batch_bytes > min(_BATCH_BYTES, room_bytes):
                     break
                 batch.append(self._queue.popleft())
-        return batch
+            return None if self._is_closing and not batch else batch
 
-    def _commit(self, batch: list[_Pending]) -> tuple[list[int], LogEnd]:
-        """Write a batch and make it durable; return the positions and the new end."""
-        position, item_count = self._end.position, self._end.item_count
-        batch_bytes = sum(pending.size_bytes for pending in batch)
-        if self._has_torn_tail:
-            self._cut_torn_tail()
-        is_full = position > self._bases[-1] and self._file_offset(position) + batch_bytes > self._segment_bytes
-        if is_full or self._must_start_segment:
-            self._start_segment(position, item_count)
-        offset = self._file_offset(position)
-        buffers: list[bytes] = []
-        positions: list[int] = []
-        for pending in batch:
-            buffers += segments.encode_record(pending.entry, position, item_count)
-            positions.append(position)
-            position += pending.size_bytes
-            item_count += pending.entry.item_count
-        segments.write_fully(self._fd, buffers, offset, self._write)
-        if self._durability == "fsync":
-            self._sync(self._fd)
-        return positions, LogEnd(position, item_count)
+    def _probe(self) -> None:
+        """Find out whether the disk takes again what it has refused."""
+        with contextlib.suppress(OSError):
+            self._writer.probe(self._refused_bytes)
+            self._is_well()
+
+    def _is_well(self) -> None:
+        if self._is_failing:
+            self._refused_bytes = 0
+            with self._changed:
+                self._is_failing = False
+            _log.info("log_append_works_again", directory=str(self._directory))
 
     def _resolve(self, batch: list[_Pending], outcomes: Sequence[int | BaseException]) -> None:
         """Hand each waiting append its position or its error, with one wake-up of the loop."""
@@ -321,11 +355,11 @@ class SegmentLog:
             with contextlib.suppress(RuntimeError):
                 waiting[0][0].get_loop().call_soon_threadsafe(_settle, waiting)
 
-    def _refuse(self, batch: list[_Pending], error: Exception) -> None:
+    def _refuse(self, batch: list[_Pending], size_bytes: int, error: Exception) -> None:
         if self._durability != "memory":
             with self._changed:
                 self._is_failing = True
-                self._queued_bytes -= sum(pending.size_bytes for pending in batch)
+                self._queued_bytes -= size_bytes
             reason = error.strerror if isinstance(error, OSError) else str(error)
             message = f"the disk did not take the data: {reason}"
             self._resolve(batch, [StorageUnavailableError(message, RETRY_AFTER_S) for _ in batch])
@@ -339,38 +373,6 @@ class SegmentLog:
             self._queue.extendleft(reversed(batch))
             self._changed.wait_for(lambda: self._is_closing, timeout=_DISK_RETRY_S)
 
-    def _cut_torn_tail(self) -> None:
-        os.ftruncate(self._fd, self._file_offset(self._end.position))
-        self._has_torn_tail = False
-
-    def _file_offset(self, position: int) -> int:
-        return position - self._bases[-1] + segments.SEGMENT_HEADER_BYTES
-
-    def _start_segment(self, base: int, items_before: int) -> None:
-        """Make the segment that begins at the end of the log, and make its name durable.
-
-        A file left over from an attempt that failed is used again rather than deleted, for a reader
-        may have it open already; and it must be, for its name says that the segment before it ends here.
-        """
-        self._must_start_segment = True
-        fd = os.open(
-            segments.segment_path(self._directory, base), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
-        )
-        try:
-            segments.write_fully(fd, [segments.encode_segment_header(base, items_before)], 0, self._write)
-            if self._durability == "fsync":
-                self._sync(fd)
-                log_recovery.sync_directory(self._directory)
-        except BaseException:
-            os.close(fd)
-            raise
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = fd
-        with self._changed:
-            self._bases.append(base)
-        self._must_start_segment = False
-
     # Opening and closing.
 
     def _acquire_lock(self) -> None:
@@ -383,35 +385,13 @@ class SegmentLog:
                 " stop that one, or give this one a queue.path of its own"
             ) from None
 
-    def _recover(self, minimum_end: int) -> None:
-        bases = segments.list_bases(self._directory)
-        log_recovery.check_formats(self._directory, bases)
-        if bases:
-            path = segments.segment_path(self._directory, bases[-1])
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            repair = log_recovery.repair_last(self._directory, bases, self._fd)
-            if self._durability == "fsync":
-                # What the process before left to the kernel is read from now on, so it must be durable first.
-                os.fsync(self._fd)
-                log_recovery.sync_directory(self._directory)
-            if repair.torn_bytes or repair.damaged_bytes or repair.has_new_header:
-                self._metrics.errors.labels("storage.log").inc()
-                _log.warning(
-                    "log_repaired", segment=str(path), torn_bytes=repair.torn_bytes, damaged_bytes=repair.damaged_bytes
-                )
-            self._end = repair.end
-        self._bases = bases
-        if not bases or minimum_end > self._end.position:
-            self._end = LogEnd(max(minimum_end, self._end.position), self._end.item_count)
-            self._start_segment(self._end.position, self._end.item_count)
-
     def _let_go(self) -> None:
         with self._reader_lock:
             self._reader.close()
-        for fd in (self._fd, self._lock_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._fd, self._lock_fd = -1, -1
+        self._writer.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = -1
 
 
 def _settle(waiting: list[tuple[asyncio.Future[int], int | BaseException]]) -> None:

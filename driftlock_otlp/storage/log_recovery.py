@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftlock_otlp.model import LogEnd
+from driftlock_otlp.model import LogEnd, LogEntry
 from driftlock_otlp.storage import segments
 
 _READ_BYTES = 4 << 20
@@ -21,14 +21,12 @@ class Repair:
 
     Attributes:
         end: Where the log ends now.
-        torn_bytes: Bytes cut off behind the last sound record: never acknowledged, or lost.
-        damaged_bytes: Bytes between sound records that are not; they stay and are passed over.
+        torn_bytes: Bytes cut off behind the last record: never acknowledged, or lost.
         has_new_header: Whether the segment's header was damaged or torn.
     """
 
     end: LogEnd
     torn_bytes: int
-    damaged_bytes: int
     has_new_header: bool
 
 
@@ -45,7 +43,11 @@ def check_formats(directory: Path, bases: list[int]) -> None:
 
 
 def repair_last(directory: Path, bases: list[int], fd: int) -> Repair:
-    """Cut the last segment off behind its last sound record; give it a header if it has none.
+    """Cut the last segment off behind its last record; give it a header if it has none.
+
+    A record counts as one if its header is sound and it is there in full: a write that was torn is
+    shorter, so a body that does not pass is damage to something that may have been acknowledged, and
+    stays to be counted by those who read it.
 
     Args:
         directory: The log's directory.
@@ -58,11 +60,10 @@ def repair_last(directory: Path, bases: list[int], fd: int) -> Repair:
     base = bases[-1]
     stored = segments.segment_items_before(fd, base, segments.segment_path(directory, base))
     limit = base + os.fstat(fd).st_size - segments.SEGMENT_HEADER_BYTES
-    position, first_items, item_count, damaged_bytes = base, stored, stored, 0
-    for entries in segments.walk(fd, base, base, limit, _READ_BYTES):
+    position, first_items, item_count = base, stored, stored
+    for entries in segments.walk(fd, base, base, limit, _READ_BYTES, stored):
         if first_items is None:
             first_items = entries[0].items_before
-        damaged_bytes += entries[0].position - position
         position = entries[-1].next_position
         item_count = entries[-1].items_before + entries[-1].entry.item_count
     if item_count is None:
@@ -71,7 +72,7 @@ def repair_last(directory: Path, bases: list[int], fd: int) -> Repair:
         header = segments.encode_segment_header(base, item_count if first_items is None else first_items)
         segments.write_fully(fd, [header], 0, os.pwritev)
     os.ftruncate(fd, position - base + segments.SEGMENT_HEADER_BYTES)
-    return Repair(LogEnd(position, item_count), max(0, limit - position), damaged_bytes, stored is None)
+    return Repair(LogEnd(position, item_count), max(0, limit - position), stored is None)
 
 
 def sync_directory(directory: Path) -> None:
@@ -89,7 +90,7 @@ def _items_in(directory: Path, bases: list[int]) -> int:
         with segments.segment_path(directory, base).open("rb") as file:
             fd = file.fileno()
             limit = base + os.fstat(fd).st_size - segments.SEGMENT_HEADER_BYTES
-            last = None
+            last: LogEntry | None = None
             for entries in segments.walk(fd, base, base, limit, _READ_BYTES):
                 last = entries[-1]
             if last is not None:

@@ -23,8 +23,9 @@ decimal digits. All integers are little-endian.
 
 Both CRCs are CRC-32 (ISO-HDLC, as in zlib). The header CRC is seeded with the position, so that
 neither stale disk blocks nor records quoted inside a payload pass for records of this place; a
-header that passes is believed about its length, so a damaged body costs one record only. A damaged
-header costs what lies before the next sound header.
+header that passes is believed about its length, so a damaged body costs one record only, and its
+signal and items are known. A damaged header costs what lies before the next sound header; how many
+items that were follows from the counts on both sides.
 """
 
 from __future__ import annotations
@@ -201,19 +202,68 @@ def next_record(fd: int, base: int, position: int, limit: int) -> int | None:
     return None
 
 
-def walk(fd: int, base: int, position: int, limit: int, max_bytes: int) -> Iterator[list[LogEntry]]:
-    """Yield runs of sound entries from `position` on, passing over damaged ones.
+def damaged_record(fd: int, base: int, position: int, limit: int) -> LogEntry | None:
+    """Return what the header of a record says whose body is damaged; None if the header is, or is not complete.
 
-    Args: As for `read_run`.
+    Args:
+        fd: The segment, open for reading.
+        base: The segment's base.
+        position: Where the record begins.
+        limit: Position at which no record may end later.
     """
-    at: int | None = position
-    while at is not None and at < limit:
-        run = read_run(fd, base, at, limit, max_bytes)
-        if run:
-            yield run
-            at = run[-1].next_position
-        else:
-            at = next_record(fd, base, at, limit)
+    chunk = os.pread(fd, max(0, min(RECORD_HEADER_BYTES, limit - position)), _offset(position, base))
+    size = _size_at(chunk, 0, position)
+    if size is None or position + size > limit:
+        return None
+    _, _, item_count, _, code, received_unix_nano, items_before = _FACTS.unpack_from(chunk, _MAGIC_AND_CRC.size)
+    new = NewEntry(_SIGNAL_OF_CODE.get(code), b"", item_count, received_unix_nano)
+    return LogEntry(position, position + size, items_before, new, is_damaged=True)
+
+
+def damaged_stretch(position: int, until: int, items_before: int | None, items_after: int | None) -> LogEntry:
+    """Return what is known of a stretch in which not even a header is sound.
+
+    Args:
+        position: Where it begins.
+        until: Where it ends.
+        items_before: Items in all entries before it, None if nobody knows.
+        items_after: Items in all entries before `until`, likewise.
+    """
+    known = items_before is not None and items_after is not None
+    item_count = max(0, items_after - items_before) if known else 0  # type: ignore[operator]  # known says so
+    first = items_before if items_before is not None else (items_after or 0)
+    return LogEntry(position, until, first, NewEntry(None, b"", item_count, 0), is_damaged=True)
+
+
+def walk(
+    fd: int, base: int, position: int, limit: int, max_bytes: int, items_before: int | None = None
+) -> Iterator[list[LogEntry]]:
+    """Yield runs of entries from `position` on; what is damaged comes alone, as an entry that says so.
+
+    It ends where nothing sound follows.
+
+    Args:
+        fd: As for `read_run`, like the next four.
+        base: The segment's base.
+        position: Where a record begins.
+        limit: Position at which no record may end later.
+        max_bytes: Most payload in a run.
+        items_before: Items in all entries before `position`, None if nobody knows.
+    """
+    while position < limit:
+        run = read_run(fd, base, position, limit, max_bytes)
+        if not run:
+            record = damaged_record(fd, base, position, limit)
+            if record is None:
+                until = next_record(fd, base, position, limit)
+                if until is None:
+                    return
+                after = damaged_record(fd, base, until, limit)  # of a sound record it says the same
+                record = damaged_stretch(position, until, items_before, after.items_before if after else None)
+            run = [record]
+        yield run
+        position = run[-1].next_position
+        items_before = run[-1].items_before + run[-1].entry.item_count
 
 
 def _offset(position: int, base: int) -> int:

@@ -101,6 +101,9 @@ class Worker:
     def _score(self, entry: LogEntry) -> Verdicts:
         new = entry.entry
         verdicts = Verdicts()
+        if entry.is_damaged:
+            verdicts.unscored_items["damaged"] += new.item_count
+            return verdicts
         try:
             if new.signal is None:
                 return self._scoring.advance(new.received_unix_nano)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections.abc import Sequence
+from dataclasses import replace
 
 from driftlock_otlp.errors import OverloadedError
-from driftlock_otlp.model import LogEnd, LogEntry, NewEntry
+from driftlock_otlp.model import LogEnd, LogEntry, NewEntry, Signal
 
 _HEADER_BYTES = 16
 """Every entry takes room beyond its payload, so that empty entries too have positions of their own."""
@@ -61,6 +62,13 @@ class MemoryLog:
                 break
             taken.append(stored)
         return taken
+
+    def damage(self, position: int, signal: Signal | None) -> None:
+        """Lose the entry at `position`; what its header said is known if it names the signal."""
+        index = next(index for index, stored in enumerate(self._entries) if stored.position == position)
+        stored = self._entries[index]
+        left = NewEntry(signal, b"", stored.entry.item_count, 0 if signal is None else stored.entry.received_unix_nano)
+        self._entries[index] = replace(stored, entry=left, is_damaged=True)
 
     def end(self) -> LogEnd:
         """Return where the next entry will go."""

@@ -21,7 +21,7 @@ from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, Outcome, Qu
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import quarantine, verdicts
+from driftlock_otlp.storage import quarantine, usage, verdicts
 from driftlock_otlp.storage.state import StateDatabase, cursors
 from tests.doubles.memory_log import MemoryLog
 from tests.unit.exporter.conftest import NOW, FakeExporter, HeldClock, eventually
@@ -180,6 +180,31 @@ async def test_a_damaged_request_is_dropped_once_and_the_routes_go_on(scene: Sce
         "otlp_grpc:forwarded": 1,
         "otlp_grpc/suspects:diverted": 1,
     }
+
+
+@pytest.mark.parametrize(("signal", "noun"), [(Signal.LOGS, "logs"), (None, "unknown")])
+async def test_each_route_counts_its_own_part_of_what_the_disk_has_damaged(
+    scene: Scene, metrics: Metrics, signal: Signal | None, noun: str
+) -> None:
+    clean, suspects = FakeExporter("otlp_grpc"), FakeExporter("otlp_grpc/suspects")
+    await scene.append("a", "b", "c")
+    await scene.append("d")
+    await scene.judge(0, (0, 1))
+    await scene.judge(1)
+    scene.log.damage(scene.positions[0], signal)
+    await scene.start(Selection.CLEAN, sink_of(clean, metrics), is_metered=True)
+    await scene.start(Selection.ANOMALOUS, sink_of(suspects, metrics))
+    await scene.finish()
+    assert (bodies(clean), bodies(suspects)) == (["d"], [])
+    assert scene.outcomes() == {
+        "otlp_grpc:dropped:damaged": 2,
+        "otlp_grpc/suspects:dropped:damaged": 1,
+        "otlp_grpc:forwarded": 1,
+    }
+    labels = {"exporter": "otlp_grpc", "outcome": "dropped", "reason": "damaged"}
+    assert scene.value("driftlock_forward_items_total", signal=noun, **labels) == 2
+    (total,) = await scene.state.read(usage.totals)
+    assert (total.item_count, total.request_count) == (1, 1)  # What was lost is not billed.
 
 
 async def test_overlapping_ranges_count_each_item_once(scene: Scene, metrics: Metrics) -> None:

@@ -77,6 +77,12 @@ def read_all(reader: SegmentLog | LogReader, position: int = 0) -> list[LogEntry
     return found
 
 
+def damage(metrics: Metrics) -> tuple[float | None, float | None]:
+    """Return the damaged entries and bytes that were counted."""
+    value = metrics.registry.get_sample_value
+    return value("driftlock_log_damaged_entries_total"), value("driftlock_log_damaged_bytes_total")
+
+
 def last_segment(directory: Path) -> Path:
     return segments.segment_path(directory, segments.list_bases(directory)[-1])
 
@@ -137,11 +143,72 @@ async def test_damaged_record_costs_nothing_but_itself(tmp_path: Path, offset: i
 
     metrics = Metrics()
     log = make(tmp_path, metrics=metrics)
-    assert read_all(log) == before[:victim] + before[victim + 1 :]
+    found = read_all(log)
+    lost = found.pop(victim)
+    assert found == before[:victim] + before[victim + 1 :]
+    assert lost.is_damaged
+    assert (lost.position, lost.next_position) == (before[victim].position, before[victim].next_position)
+    assert (lost.items_before, lost.entry.item_count, lost.entry.payload) == (10 * victim, 10, b"")
+    # Only a sound header says which signal it was.
+    assert lost.entry.signal is (Signal.LOGS if offset > segments.RECORD_HEADER_BYTES else None)
     assert log.end() == LogEnd(before[-1].next_position, 120)
-    counted = metrics.registry.get_sample_value("driftlock_errors_total", {"component": "storage.log"})
-    assert counted is not None
-    assert counted >= 1
+    read_all(log)
+    assert damage(metrics) == (1, segments.record_bytes(entry(0)))
+    log.close()
+
+
+async def test_damage_at_the_end_of_the_log_is_seen_before_anything_follows(tmp_path: Path) -> None:
+    metrics = Metrics()
+    log = make(tmp_path, metrics=metrics)
+    for number in range(3):
+        await log.append(entry(number))
+    before = read_all(log)
+    with last_segment(tmp_path).open("r+b") as file:
+        file.seek(before[1].position + segments.SEGMENT_HEADER_BYTES)
+        file.write(bytes(2 * segments.record_bytes(entry(0))))
+    (sound, lost) = read_all(log)
+    assert sound == before[0]
+    assert (lost.next_position, lost.entry.item_count) == (log.end().position, 20)
+    await log.append(entry(3))
+    assert read_all(log)[1:] == [lost, LogEntry(lost.next_position, lost.next_position + 140, 30, entry(3))]
+    assert damage(metrics) == (1, 280)
+    log.close()
+
+
+async def test_last_record_that_is_there_in_full_is_kept_to_be_counted(tmp_path: Path) -> None:
+    before = await filled(tmp_path, 12)
+    with last_segment(tmp_path).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"X")
+    log = make(tmp_path)
+    assert log.end() == LogEnd(before[-1].next_position, 120)
+    lost = read_all(log)[-1]
+    assert (lost.is_damaged, lost.entry.signal, lost.entry.item_count) == (True, Signal.LOGS, 10)
+    log.close()
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2], ids=["first", "middle", "last_but_one"])
+@pytest.mark.parametrize("kept_bytes", [None, 10, 300])
+async def test_segment_that_is_gone_or_short_costs_its_own_records(
+    tmp_path: Path, victim: int, kept_bytes: int | None
+) -> None:
+    before = await filled(tmp_path, 24)
+    bases = segments.list_bases(tmp_path)
+    assert len(bases) == 4
+    path = segments.segment_path(tmp_path, bases[victim])
+    if kept_bytes is None:
+        path.unlink()
+    else:
+        os.truncate(path, kept_bytes)
+    log = make(tmp_path)
+    found = read_all(log)
+    gone = [read for read in before if bases[victim] <= read.position < bases[victim + 1]]
+    kept = [read for read in found if not read.is_damaged]
+    assert [read for read in before if read not in gone] == [read for read in kept if read not in gone]
+    # Nobody knows what came before the first segment, as if it had been released.
+    if not (victim == 0 and kept_bytes is None):
+        assert sum(read.entry.item_count for read in found) == 240
+        assert [read.next_position for read in found[:-1]] == [read.position for read in found[1:]]
     log.close()
 
 
@@ -156,7 +223,7 @@ async def test_record_quoted_in_a_damaged_payload_is_not_taken_for_one(tmp_path:
         file.seek(position + segments.SEGMENT_HEADER_BYTES)
         file.write(b"XXXX")
     log = make(tmp_path)
-    assert [read.entry for read in read_all(log)] == [entry(1), entry(2)]
+    assert [read.entry for read in read_all(log) if not read.is_damaged] == [entry(1), entry(2)]
     log.close()
 
 
@@ -215,6 +282,41 @@ async def test_full_disk_refuses_and_takes_again_later(tmp_path: Path) -> None:
     log.close()
     log = make(tmp_path)
     assert [read.entry for read in read_all(log)] == [entry(number) for number in range(12)]
+    log.close()
+
+
+async def test_disk_is_found_to_be_well_again_though_nobody_sends(tmp_path: Path) -> None:
+    disk = Disk()
+    log = make(tmp_path, disk)
+    await log.append(entry(0))
+    disk.room_bytes = 60
+    with pytest.raises(StorageUnavailableError):
+        await log.append(entry(66, 500))
+    assert not log.is_writable
+    await asyncio.sleep(1.5)  # It is tried again meanwhile, with as many bytes as it refused.
+    assert not log.is_writable
+    disk.room_bytes = None
+    async with asyncio.timeout(10):
+        while not log.is_writable:
+            await asyncio.sleep(0.01)
+    size_bytes = last_segment(tmp_path).stat().st_size
+    assert size_bytes == log.end().position + segments.SEGMENT_HEADER_BYTES
+    await log.append(entry(1))
+    assert [read.entry for read in read_all(log)] == [entry(0), entry(1)]
+    log.close()
+
+
+async def test_disk_that_does_not_read_is_waited_for(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    await log.append(entry(0))
+    path = last_segment(tmp_path)
+    path.rename(tmp_path / "aside")
+    path.symlink_to(path)
+    with pytest.raises(StorageUnavailableError, match="cannot be read"):
+        log.read(0, 1000)
+    path.unlink()
+    (tmp_path / "aside").rename(path)
+    assert [read.entry for read in read_all(log)] == [entry(0)]
     log.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.model import NewEntry, Signal
+from driftlock_otlp.storage import segments
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.worker import messages, process
 from driftlock_otlp.worker.checkpoint import Checkpoint
@@ -168,6 +169,23 @@ async def test_a_restart_from_a_checkpoint_says_what_an_undisturbed_worker_says(
     assert [(m.facts, m.opened, m.diverted) for m in tail] == [(m.facts, m.opened, m.diverted) for m in reference_tail]
     worker.close()
     reference.close()
+
+
+async def test_what_the_disk_has_damaged_is_counted_and_passed_over(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start()
+    await log.append(NewEntry(Signal.LOGS, b"\xff\xff", 4, CLOCK))
+    await bench.append(SIZE)
+    with segments.segment_path(tmp_path / "log", 0).open("r+b") as file:
+        file.seek(segments.SEGMENT_HEADER_BYTES + segments.RECORD_HEADER_BYTES)
+        file.write(b"\0")
+    bench.read_all(worker)
+    counts = [message for message in bench.said() if isinstance(message, messages.Progress)]
+    assert [count for message in counts for count in message.unscored_items] == [("damaged", 4)]
+    assert [count for message in counts for count in message.windows] == [("logs", "warming_up", 1)]
+    assert counts[-1].watermark == log.end().position
 
 
 async def test_a_request_that_cannot_be_scored_is_counted_and_passed_over(

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import Signal
-from driftlock_otlp.otlp.decode import request_class
+from driftlock_otlp.otlp.decode import refuse_hollow, request_class
 
 MAX_DEPTH = 100
 """Messages within messages, the outermost included; protobuf's own parsers stop there too."""
@@ -65,6 +65,7 @@ def request_from_json(signal: Signal, body: bytes) -> Message:
         DecodeError: The body is not JSON, or a value does not fit its field; the message names
             its place, as `resourceLogs[0].scopeLogs[0].logRecords[2].traceId`.
     """
+    refuse_hollow(body, b"{}", b"[]")
     try:
         tree = msgspec.json.decode(body)
     except RecursionError:

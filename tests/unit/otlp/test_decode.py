@@ -83,3 +83,30 @@ def test_unknown_fields_survive_decoding_and_encoding() -> None:
     record = LogRecord(severity_text="INFO").SerializeToString() + b"\xca\x3e\x03new"  # field 1001
     payload = _length_delimited(1, _length_delimited(2, _length_delimited(2, record))) + b"\xd0\x3e\x07"
     assert decode.encode(decode.decode(Signal.LOGS, payload)) == payload
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_request_of_millions_of_empty_messages_is_refused_before_it_is_unfolded(signal: Signal) -> None:
+    for empty in (b"\n\x00", b"\n\x02\x12\x00"):
+        with pytest.raises(DecodeError, match="consists of empty messages"):
+            decode.decode(signal, empty * (1 << 20))
+    decode.decode(signal, b"\n\x00" * 1000)
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_more_envelopes_than_are_allowed_are_refused(signal: Signal) -> None:
+    schema_url = b"\x1a\x0fhttps://a.b/cde"
+    for scopes in (1, decode.MOST_ENVELOPES + 1):
+        resource = b"".join(_length_delimited(2, schema_url) for _ in range(scopes))
+        resources = decode.MOST_ENVELOPES + 1 if scopes == 1 else 1
+        request = decode.decode(signal, _length_delimited(1, resource) * resources)
+        with pytest.raises(DecodeError, match=f"{decode.MOST_ENVELOPES} are allowed"):
+            decode.count_items(signal, request)
+
+
+def test_large_request_with_many_empty_values_is_taken() -> None:
+    record = LogRecord(body=AnyValue(string_value="x" * 40))
+    record.attributes.add(key="empty").value.string_value = ""
+    payload = _length_delimited(1, _length_delimited(2, _length_delimited(2, record.SerializeToString()) * 30_000))
+    assert len(payload) > 1 << 20
+    assert decode.count_items(Signal.LOGS, decode.decode(Signal.LOGS, payload)) == 30_000

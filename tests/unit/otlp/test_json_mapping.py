@@ -216,3 +216,9 @@ def test_default_values_are_left_out_but_chosen_ones_are_not() -> None:
 def test_writing_a_message_of_another_signal_is_an_error() -> None:
     with pytest.raises(TypeError, match="expected ExportTraceServiceRequest"):
         request_to_json(Signal.TRACES, ExportLogsServiceRequest())
+
+
+def test_large_body_of_empty_objects_is_refused_before_it_is_unfolded() -> None:
+    body = b'{"resourceLogs":[' + b"{}," * (1 << 20) + b"{}]}"
+    with pytest.raises(DecodeError, match="consists of empty messages"):
+        request_from_json(Signal.LOGS, body)

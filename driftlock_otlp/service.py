@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.api.app import ApiServer, build_app
 from driftlock_otlp.api.health_check import HealthCheck
 from driftlock_otlp.api.pipeline_view import PipelineView
@@ -130,6 +131,7 @@ class Service:
         self._log.open(minimum_end=reached)
         if self._recent is not None:
             self._recent.load(self._log, self._log.recent_position)
+        fault_points.reach("service.opened")
         await self._lifecycle.start()
         await self._state.write(partial(verdicts.forget_routes, kept=[route.name for route in self._routes]))
         self._is_receiving = True
@@ -144,6 +146,7 @@ class Service:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
+        fault_points.reach("service.stopping")
         self._log.close()
         self._state.close()
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.interfaces import Clock
@@ -89,12 +90,15 @@ class EventSender:
         now = self._clock()
         rows = await self._state.read(lambda connection: outbox.due(connection, name, now, _BATCH))
         for row in rows:
+            fault_points.reach("events.chosen")
             delivery = await self._deliverer.deliver(Signal.LOGS, row.payload, item_count=1)
+            fault_points.reach("events.delivered")
             reason = next(iter(delivery.dropped), "")
             if reason:
                 await self._state.write(partial(outbox.mark_dropped, ids=[row.id], reason=reason))
             else:
                 await self._state.write(partial(outbox.mark_sent, ids=[row.id]))
+            fault_points.reach("events.marked")
             self._metrics.events.labels(name, "dropped" if reason else "sent").inc()
         return bool(rows)
 

@@ -22,6 +22,7 @@ from enum import Enum
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import DecodeError, RetryableError
 from driftlock_otlp.exporter.sending_queue import SendingQueue
 from driftlock_otlp.exporter.sinks import Outcome, Sink
@@ -236,8 +237,10 @@ class ForwardRoute:
                     requests=requests,
                 )
             set_cursor(connection, self.name, position)
+            fault_points.reach("forward.committing")
 
         await self._state.write(commit)
+        fault_points.reach("forward.committed")
         self.position = position
         counts: Counter[tuple[str, str, str]] = Counter()
         word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"
@@ -273,7 +276,10 @@ class ForwardRoute:
             return _NOTHING if is_other_route else Outcome(0, [("undecodable", entry.entry.item_count)])
         if not item_count:
             return _NOTHING
-        return await self._sink.take(entry, signal, payload, item_count, ranges)
+        fault_points.reach("forward.chosen")
+        outcome = await self._sink.take(entry, signal, payload, item_count, ranges)
+        fault_points.reach("forward.delivered")
+        return outcome
 
     def _part(self, signal: Signal, entry: LogEntry, ranges: Sequence[ItemRange]) -> tuple[bytes, int]:
         """Return the part of a request that is for this route, and its number of items."""

@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.exporter.delivery import Deliverer, Delivery
 from driftlock_otlp.observability.metrics import Metrics
@@ -68,6 +69,7 @@ class QuarantineRelease:
             for deliverer in self._deliverers:
                 delivery = await deliverer.deliver(row.signal, row.payload, row.item_count)
                 self._count(deliverer.exporter.name, row, delivery)
+            fault_points.reach("quarantine.delivered")
             await self._state.write(partial(quarantine.delete, ids=[row.id]))
         return bool(rows)
 

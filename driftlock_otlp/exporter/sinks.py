@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.model import ItemRange, LogEntry, Signal
@@ -128,6 +129,7 @@ class QuarantineSink:
                 item_count=item_count,
                 now_unix_nano=self._clock(),
             )
+            fault_points.reach("forward.withholding")
 
         return Outcome(item_count, in_transaction=withhold)
 

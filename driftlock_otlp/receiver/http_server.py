@@ -13,6 +13,7 @@ import structlog
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.config.receivers import CorsConfig, HttpReceiverConfig
 from driftlock_otlp.errors import DriftlockError, RetryableError
 from driftlock_otlp.http_listener import HttpListener
@@ -119,6 +120,7 @@ class HttpReceiver:
             lines.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": lines})
         await send({"type": "http.response.body", "body": response.body})
+        fault_points.reach("receive.answered")
 
     async def _answer(self, scope: Scope, headers: _Headers, receive: Receive) -> HttpResponse | None:
         """Return the response to one request, None if there is nobody left to answer."""

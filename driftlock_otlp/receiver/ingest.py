@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, ExportResult, Room, TelemetryLog
 from driftlock_otlp.model import ItemRange, NewEntry, Signal
@@ -115,6 +116,7 @@ class Ingest:
         if entry.item_count == 0:
             self._count_accepted(entry, transport, started_s)
             return
+        fault_points.reach("receive.decoded")
         key = b""
         if self._recent is not None:
             key = key_of(entry)
@@ -152,6 +154,7 @@ class Ingest:
         if self._room is not None:
             self._room.appended(entry, position)
         self._count_accepted(entry, transport, started_s)
+        fault_points.reach("receive.appended")
 
     def _count_refused(self, entry: NewEntry, transport: str) -> None:
         assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received

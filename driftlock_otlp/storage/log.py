@@ -56,6 +56,7 @@ from typing import Literal
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import ConfigError, OverloadedError, PayloadTooLargeError, StorageUnavailableError
 from driftlock_otlp.model import LogEnd, LogEntry, NewEntry
 from driftlock_otlp.observability.metrics import Metrics
@@ -245,12 +246,14 @@ class SegmentLog:
             self._released = max(self._released, min(position, self._end.position))
             while len(self._bases) > 1 and self._bases[1] <= self._released:
                 path = segments.segment_path(self._directory, self._bases[0])
+                fault_points.reach("log.releasing")
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     self._metrics.errors.labels("storage.log").inc()
                     _log.error("log_segment_not_deleted", path=str(path), error=error.strerror)
                     break
+                fault_points.reach("log.released")
                 del self._bases[0]
         self._metrics.log_bytes.set(self.held_bytes)
 

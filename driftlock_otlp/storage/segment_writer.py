@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.model import LogEnd, NewEntry
 from driftlock_otlp.storage import log_recovery, segments
 
@@ -147,8 +148,10 @@ class SegmentWriter:
     def _write_behind_the_end(self, buffers: list[bytes], offset: int) -> None:
         try:
             segments.write_fully(self._fd, buffers, offset, self._write)
+            fault_points.reach("log.written")
             if self._is_synced:
                 self._sync(self._fd)
+            fault_points.reach("log.synced")
         except BaseException:
             self._has_torn_tail = True
             with contextlib.suppress(OSError):  # Else the next write tries again.
@@ -185,3 +188,4 @@ class SegmentWriter:
             os.close(self._fd)
         self._fd, self.base = fd, base
         self._must_start_segment = False
+        fault_points.reach("log.segment_started")

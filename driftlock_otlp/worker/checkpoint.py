@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.errors import StorageFormatError
 
 _FORMAT_VERSION = 1
@@ -79,8 +80,10 @@ class Checkpoint:
                 " ON CONFLICT (id) DO UPDATE SET position = excluded.position, clock = excluded.clock",
                 (position, clock_unix_nano),
             )
+            fault_points.reach("worker.checkpointing")
             connection.execute("COMMIT")
             undo.pop_all()
+        fault_points.reach("worker.checkpointed")
 
     def close(self) -> None:
         """Close the database."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, TelemetryLog
@@ -313,7 +314,9 @@ class WorkerPool:
         is_urgent = any(message.opened or message.resolved or message.diverted for message in news)
         now_s = time.monotonic()
         if is_urgent or now_s - self._written_s >= _QUIET_WRITE_S or self._stopping.is_set():
+            fault_points.reach("verdicts.received")
             opened, open_count = await self._state.write(lambda connection: self._record(connection, batches))
+            fault_points.reach("verdicts.recorded")
             self._written_s = now_s
             self._tell(opened, open_count, news)
             facts_done = True
@@ -351,6 +354,7 @@ class WorkerPool:
                     verdicts.add(connection, position, ranges)
                 windows.add(connection, message.facts)
             set_cursor(connection, worker.cursor_name, batch[-1].watermark)
+        fault_points.reach("verdicts.recording")
         return opened, anomalies.open_count(connection)
 
     def _tell(self, opened: list[Anomaly], open_count: int, news: list[messages.Progress]) -> None:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import structlog
 
+from driftlock_otlp import fault_points
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import DecodeError
@@ -34,7 +35,13 @@ from driftlock_otlp.worker import messages
 from driftlock_otlp.worker.checkpoint import Checkpoint, encode_state
 
 _CHUNK_BYTES = 2 << 20
+_REPORT_S = 0.25
+"""A chunk that takes longer to score than this is told of in parts: forwarding waits for verdicts, and what
+has not been told is lost with the process."""
 _CHECKPOINT_INTERVAL_S = 10.0
+_FIRST_CHECKPOINT_S = 1.0
+"""The first one comes soon, and each later one after twice as long: a process that dies every few
+seconds would otherwise read more of the log after each start, and never get on."""
 _LAST_CHECKPOINT_S = 5.0
 """How long a worker that stops waits to hear that its verdicts are durable."""
 
@@ -68,7 +75,8 @@ class Worker:
         self._kept_states: dict[str, bytes] = {}
         self._kept_place = place
         self._reported_checkpoint = self._position
-        self._checkpoint_due_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
+        self._checkpoint_interval_s = _FIRST_CHECKPOINT_S
+        self._checkpoint_due_s = time.monotonic() + _FIRST_CHECKPOINT_S
         anew = self._scoring.restore(place[1], self._checkpoint.states())
         counts = self._scoring.stream_counts()
         self._send(messages.Ready(self._position, list(counts.items()), self._scoring.warming_up_count(), anew))
@@ -77,14 +85,20 @@ class Worker:
         """Score one chunk of the entries before `end`; return whether there is more."""
         entries = self._reader.read(self._position, _CHUNK_BYTES, end)
         verdicts: list[Verdicts] = []
+        fault_points.reach("worker.read")
+        report_due_s = time.monotonic() + _REPORT_S
         for entry in entries:
             verdicts.append(self._score(entry))
             self._position = entry.next_position
+            if time.monotonic() >= report_due_s:
+                break
         if not entries:
             self._position = max(self._position, end)
         if time.monotonic() >= self._checkpoint_due_s and self.is_settled:
             self._keep()
+        fault_points.reach("worker.scored")
         self._report(verdicts)
+        fault_points.reach("worker.reported")
         return self._position < end
 
     @property
@@ -120,7 +134,8 @@ class Worker:
 
     def _keep(self) -> None:
         """Keep the state of now, to be written once the verdicts that led to it are durable."""
-        self._checkpoint_due_s = time.monotonic() + _CHECKPOINT_INTERVAL_S
+        self._checkpoint_interval_s = min(self._checkpoint_interval_s * 2, _CHECKPOINT_INTERVAL_S)
+        self._checkpoint_due_s = time.monotonic() + self._checkpoint_interval_s
         if self._position == self._kept_place[0]:
             return
         for key in self._scoring.take_changed():

@@ -51,6 +51,9 @@ class Sidecar:
         directory: Where its configuration, its data and its log lines are.
         sink: The downstream; None for none.
         settings: Settings of its own, laid over those that a test needs.
+
+    Attributes:
+        environment: Variables of its own, from the next start on.
     """
 
     def __init__(self, directory: Path, sink: OtlpSink | None, settings: dict[str, Any] | None = None) -> None:
@@ -60,6 +63,7 @@ class Sidecar:
         self._config = directory / "sidecar.yaml"
         self._process: subprocess.Popen[bytes] | None = None
         self.channel: Any = None
+        self.environment: dict[str, str] = {}
         tree: dict[str, Any] = {
             "receivers": {
                 "otlp": {
@@ -77,7 +81,7 @@ class Sidecar:
         if sink is not None:
             tree["exporters"] = {"otlp_grpc": exporter(sink)}
             tree["forward"] = {"exporters": ["otlp_grpc"]}
-        self.settings = _laid_over(tree, settings or {})
+        self.settings = laid_over(tree, settings or {})
 
     async def start(self, *, is_ready: bool = True) -> None:
         """Start the process; return when it is ready, or at once.
@@ -94,7 +98,9 @@ class Sidecar:
         self._config.write_text(yaml.safe_dump(self.settings))
         command = [sys.executable, "-m", "driftlock_otlp", "run", "--config", str(self._config)]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, env={**os.environ, **self.environment}
+            )
         return self._process
 
     async def wait_ready(self) -> None:
@@ -155,11 +161,16 @@ class Sidecar:
         self._process.kill()
         await asyncio.to_thread(self._process.wait)
 
+    def ask_to_stop(self) -> None:
+        """Ask it to stop, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(process_signal.SIGTERM)
+
     async def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """Ask it to stop and return its exit code."""
         await self._close_channel()
+        self.ask_to_stop()
         assert self._process is not None
-        self._process.send_signal(process_signal.SIGTERM)
         return await asyncio.to_thread(self._process.wait, timeout_s)
 
     async def close(self) -> None:
@@ -318,9 +329,10 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return one tree of settings laid over another."""
     tree = dict(under)
     for key, value in over.items():
         below = tree.get(key)
-        tree[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        tree[key] = laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return tree

@@ -51,6 +51,16 @@ class Account:
             ]
         )
 
+    def count(self, route: str, signal: Signal, sent_count: int, received: Counter[bytes]) -> None:
+        """Enter a route whose sender says only how many records it has sent.
+
+        Raises:
+            AssertionError: Not so many have arrived.
+        """
+        missing = sent_count - received.total()
+        self.rows[route, signal.plural] = (sent_count, received.total(), max(missing, 0), max(-missing, 0))
+        assert not missing, f"{route}, {signal.plural}: {sent_count} sent, {received.total()} received"
+
 
 _ACCOUNT = pytest.StashKey[Account]()
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from driftlock_otlp.model import Signal
 from tests.conformance.certificates import Certificates
 from tests.interop import programs
-from tests.interop.collector import Collector, otlp
+from tests.interop.collector import otlp
 from tests.interop.records import read_requests, records_of
 from tests.interop.telemetry import as_json
 
@@ -172,8 +172,15 @@ def send_protobuf(http_port: int, signal: Signal, request: Message) -> None:
         response.read()
 
 
-def generate(collector: Collector, item_count: int) -> None:
-    """Send to a Collector with its load generator: logs, spans, and metrics of every type it has."""
+def generate(endpoint: str, item_count: int, *options: str) -> None:
+    """Send log records, spans, and data points of every kind of metric with the Collector's load generator.
+
+    Args:
+        endpoint: Host and port.
+        item_count: How many of each signal; a multiple of 4.
+        options: Of `telemetrygen`, beside these; without any it sends OTLP/gRPC in plaintext.
+    """
+    assert item_count % 4 == 0
     runs = [
         ["logs", "--logs", str(item_count), "--trace-id", "ae87dadd90e9935a4bc9660628efd569"],
         ["traces", "--traces", str(item_count // 2), "--span-links", "1", "--status-code", "Error"],
@@ -184,9 +191,9 @@ def generate(collector: Collector, item_count: int) -> None:
     ]
     for run in runs:
         # It takes `--rate 0` for no pause between records.
-        command = [str(programs.required(programs.TELEMETRYGEN)), *run, "--rate", "0", "--otlp-insecure"]
+        command = [str(programs.required(programs.TELEMETRYGEN)), *run, "--rate", "0", "--otlp-endpoint", endpoint]
         done = subprocess.run(
-            [*command, "--otlp-endpoint", collector.grpc_endpoint()], text=True, timeout=60.0, check=False,
+            [*command, *(options or ["--otlp-insecure"])], text=True, timeout=60.0, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:]

@@ -73,7 +73,7 @@ async def test_every_record_arrives_once_and_equal(
             for signal in Signal:
                 for request in varied(signal):
                     send_json(sender.http_endpoint(), signal, request)
-            generate(sender, GENERATED)
+            generate(sender.grpc_endpoint(), GENERATED)
         await sidecar.settle()
         sidecar.assert_balanced()
         assert await sidecar.stop() == 0

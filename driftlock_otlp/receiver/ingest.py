@@ -128,13 +128,8 @@ class Ingest:
             if is_repeated:
                 self._count_taken(entry, transport, "duplicate")
                 return
-        if self._room is not None:
-            try:
-                await self._room.take(entry)
-            except (RetryableError, asyncio.CancelledError):
-                self._count_refused(entry, transport)
-                raise
-        # Shielded: when the caller goes away the append still happens, and must still be counted.
+        # Shielded: when the caller goes away the append still happens, must still be counted, and is
+        # what the caller finds when it sends the request again.
         task = asyncio.create_task(self._append(entry, transport, started_s))
         self._appending.add(task)
         if self._recent is not None:
@@ -144,12 +139,16 @@ class Ingest:
 
     async def _append(self, entry: NewEntry, transport: str, started_s: float) -> None:
         try:
-            position = await self._log.append(entry)
-        except BaseException as error:
             if self._room is not None:
-                self._room.give_back(entry)
-            if isinstance(error, RetryableError):
-                self._count_refused(entry, transport)
+                await self._room.take(entry)
+            try:
+                position = await self._log.append(entry)
+            except BaseException:
+                if self._room is not None:
+                    self._room.give_back(entry)
+                raise
+        except (RetryableError, asyncio.CancelledError):
+            self._count_refused(entry, transport)
             raise
         if self._room is not None:
             self._room.appended(entry, position)

@@ -133,3 +133,35 @@ async def test_a_repeat_is_acknowledged_although_there_is_no_room_for_more(bench
     await bench.send()
     bench.log.failure = OverloadedError("full", 5.0)
     assert await bench.send() == ExportResult()
+
+
+class SlowRoom:
+    """A `Room` that lets nobody in until told."""
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.waiting = 0
+
+    async def take(self, entry: NewEntry) -> None:
+        self.waiting += 1
+        await self.is_open.wait()
+
+    def give_back(self, entry: NewEntry) -> None:
+        raise AssertionError("nothing fails here")
+
+    def appended(self, entry: NewEntry, position: int) -> None:
+        pass
+
+
+async def test_what_waits_for_room_is_taken_once_although_its_sender_gave_up_and_sent_it_again() -> None:
+    room, log = SlowRoom(), MemoryLog()
+    ingest = Ingest(log, Metrics(), lambda: 1, room, RecentRequests(WINDOW_S, lambda: 1))
+    first = asyncio.ensure_future(ingest.ingest_protobuf(Signal.LOGS, PAYLOAD, "grpc"))
+    while not room.waiting:
+        await asyncio.sleep(0)
+    first.cancel()
+    again = asyncio.ensure_future(ingest.ingest_protobuf(Signal.LOGS, PAYLOAD, "grpc"))
+    await asyncio.sleep(0.01)
+    room.is_open.set()
+    await again
+    assert (len(log.entries), room.waiting) == (1, 1)

@@ -36,8 +36,7 @@ from driftlock_otlp.worker.checkpoint import Checkpoint, encode_state
 
 _CHUNK_BYTES = 2 << 20
 _REPORT_S = 0.25
-"""A chunk that takes longer to score than this is told of in parts: forwarding waits for verdicts, and what
-has not been told is lost with the process."""
+"""Forwarding waits for verdicts, and what has not been told is lost with the process."""
 _CHECKPOINT_INTERVAL_S = 10.0
 _FIRST_CHECKPOINT_S = 1.0
 """The first one comes soon, and each later one after twice as long: a process that dies every few
@@ -56,11 +55,13 @@ class Worker:
     Args:
         start: The order to start.
         answers: Where messages to the service are written.
+        report_s: A chunk that takes longer to score than this is told of in parts.
     """
 
-    def __init__(self, start: messages.Start, answers: BinaryIO) -> None:
+    def __init__(self, start: messages.Start, answers: BinaryIO, report_s: float = _REPORT_S) -> None:
         config = Config.model_validate_json(start.config_json)
         self._answers = answers
+        self._report_s = report_s
         self._reader = LogReader(Path(start.log_directory))
         self._checkpoint = Checkpoint(Path(start.checkpoint_path))
         self._scoring = StreamScoring(config, new_compressor(config.detection.compressor), (start.index, start.count))
@@ -86,7 +87,7 @@ class Worker:
         entries = self._reader.read(self._position, _CHUNK_BYTES, end)
         verdicts: list[Verdicts] = []
         fault_points.reach("worker.read")
-        report_due_s = time.monotonic() + _REPORT_S
+        report_due_s = time.monotonic() + self._report_s
         for entry in entries:
             verdicts.append(self._score(entry))
             self._position = entry.next_position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from contextlib import closing
 from pathlib import Path
@@ -33,10 +34,10 @@ class Bench:
         self._traffic = Traffic()
         self._appended = 0
 
-    def start(self) -> Worker:
+    def start(self, report_s: float = math.inf) -> Worker:
         """Return a new worker, as after a restart."""
         self._answers = io.BytesIO()
-        return Worker(self._order, self._answers)
+        return Worker(self._order, self._answers, report_s)
 
     def said(self) -> list[messages.ToService]:
         """Return what the worker has said since last asked."""
@@ -225,6 +226,18 @@ async def test_an_unexpected_error_costs_one_request_and_not_the_worker(
     assert isinstance(progress, messages.Progress)
     assert progress.unscored_items == [("error", 3)]
     assert progress.windows == [("logs", "warming_up", 1)]
+    worker.close()
+
+
+async def test_what_takes_long_to_score_is_told_of_in_parts(config: Config, log: SegmentLog, tmp_path: Path) -> None:
+    bench = Bench(config, log, tmp_path)
+    worker = bench.start(report_s=0.0)
+    for _ in range(3):
+        await bench.append(SIZE)
+    bench.read_all(worker)
+    told = [message.read_position for message in bench.said() if isinstance(message, messages.Progress)]
+    assert len(set(told)) == 3
+    assert told[-1] == log.end().position
     worker.close()
 
 

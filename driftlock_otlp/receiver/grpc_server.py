@@ -200,6 +200,8 @@ def _keepalive_options(keepalive: ServerKeepaliveConfig) -> list[tuple[str, int]
         ("grpc.max_connection_age_grace_ms", milliseconds(server.max_connection_age_grace)),
         ("grpc.keepalive_time_ms", milliseconds(server.time)),
         ("grpc.keepalive_timeout_ms", milliseconds(server.timeout)),
+        # What closes a connection whose ping is not answered; keep-alive's own timeout starts later.
+        ("grpc.http2.ping_timeout_ms", milliseconds(server.timeout)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", milliseconds(policy.min_time)),
         ("grpc.keepalive_permit_without_calls", int(policy.permit_without_stream)),
     ]

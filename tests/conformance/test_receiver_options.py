@@ -204,6 +204,16 @@ async def test_connection_is_closed_when_it_is_idle_or_old() -> None:
             await receivers.call(PAYLOAD)
 
 
+async def test_connection_of_a_client_that_does_not_answer_pings_is_closed() -> None:
+    keepalive = {"server_parameters": {"time": 0.2, "timeout": 0.3}}
+    async with running(grpc={"keepalive": keepalive}) as receivers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receivers.grpc.port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # an empty SETTINGS
+        async with asyncio.timeout(SECONDS):
+            assert await reader.read(-1)
+        writer.close()
+
+
 async def test_client_that_pings_too_often_is_disconnected_unless_the_policy_permits() -> None:
     def settings(min_time: float) -> dict[str, Any]:
         return {"keepalive": {"enforcement_policy": {"min_time": min_time, "permit_without_stream": True}}}
@@ -225,6 +235,7 @@ async def test_client_that_pings_too_often_is_disconnected_unless_the_policy_per
 
 async def test_calls_beyond_the_streams_of_a_connection_wait_for_one() -> None:
     async with running(grpc={"max_concurrent_streams": 2}) as receivers:
+        await receivers.call(PAYLOAD)  # From now on the client knows the limit.
         receivers.log.gate.clear()
         calls = [asyncio.ensure_future(receivers.call(PAYLOAD)) for _ in range(5)]
         async with asyncio.timeout(SECONDS):
@@ -234,7 +245,7 @@ async def test_calls_beyond_the_streams_of_a_connection_wait_for_one() -> None:
         assert receivers.gate.in_flight_bytes == 2 * len(PAYLOAD)
         receivers.log.gate.set()
         await asyncio.gather(*calls)
-        assert len(receivers.log.entries) == 5
+        assert len(receivers.log.entries) == 6
 
 
 # Addresses.

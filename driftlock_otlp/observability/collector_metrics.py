@@ -27,7 +27,7 @@ _RECEIVER = {"receiver": "otlp", "transport": "{transport}"}
 _PROCESSOR = {"processor": "driftlock", "otel_signal": "{signal}"}
 _EXPORTER = {"exporter": "{exporter}"}
 _NO_DESTINATION = frozenset({"none", "quarantine"})
-_NOT_SENT = frozenset({"no_exporter", "undecodable"})
+_NOT_SENT = frozenset({"damaged", "no_exporter", "undecodable"})
 """Reasons for which items are dropped before any destination sees them."""
 
 
@@ -246,6 +246,8 @@ def _samples(metric: Collector) -> Iterator[tuple[dict[str, str], float]]:
                 continue
             labels = dict(sample.labels)
             if "signal" in labels:
+                if labels["signal"] not in NOUNS:
+                    continue  # damaged beyond knowing what it was; it was never sent
                 labels["noun"] = NOUNS[labels["signal"]]
             if "cursor" in labels:
                 labels["exporter"] = labels["cursor"].partition(":")[2]

@@ -55,6 +55,7 @@ def test_what_goes_to_two_destinations_left_detection_once() -> None:
     metrics.forward_items.labels("otlp_grpc/odd", "logs", "diverted", "").inc(4)
     metrics.forward_items.labels("quarantine", "logs", "diverted", "").inc(10)
     metrics.forward_items.labels("otlp_grpc", "logs", "dropped", "undecodable").inc(1)
+    metrics.forward_items.labels("otlp_grpc", "unknown", "dropped", "damaged").inc(1)
     found = served(metrics)
     assert found["otelcol_processor_outgoing_items_total{otel_signal=logs,processor=driftlock}"] == 94
     assert found["otelcol_exporter_sent_log_records_total{exporter=otlp_grpc}"] == 90

@@ -20,6 +20,7 @@ class Item:
         text: What is asked.
         remark: Where it does not apply, why; where it holds in part, what does not.
         applies: Whether it concerns the sidecar at all.
+        is_partial: Whether a part of it does not hold; the remark says which.
         collector_differs: Whether the OpenTelemetry Collector is known to do otherwise.
     """
 
@@ -29,6 +30,7 @@ class Item:
     remark: str = ""
     applies: bool = True
     collector_differs: bool = False
+    is_partial: bool = False
 
 
 def _not_applicable(number: int, level: str, text: str, reason: str) -> Item:
@@ -81,7 +83,7 @@ ITEMS: tuple[Item, ...] = (
     Item(24, "SHOULD", "UNAUTHENTICATED without a valid key, UNIMPLEMENTED for what is not served"),
     Item(
         25, "SHOULD", "gzip through grpc-encoding; unknown encodings are refused with UNIMPLEMENTED",
-        remark="in part: gRPC's library refuses unknown encodings with INTERNAL, which is not retried either",
+        remark="gRPC's library refuses unknown encodings with INTERNAL, which is not retried either", is_partial=True,
     ),
     Item(26, "MUST", "the default port is 4318"),
     Item(27, "MUST", "POST to /v1/traces, /v1/metrics and /v1/logs; paths may be configured"),

@@ -64,7 +64,9 @@ def verdict(item: Item, passed: Collection[int], failed: Mapping[int, Sequence[s
         return "not applicable"
     if item.number in failed:
         return "FAIL"
-    return "pass" if item.number in passed else "NO TEST"
+    if item.number not in passed:
+        return "NO TEST"
+    return "in part" if item.is_partial else "pass"
 
 
 def table(passed: Collection[int], failed: Mapping[int, Sequence[str]]) -> str:
@@ -73,7 +75,8 @@ def table(passed: Collection[int], failed: Mapping[int, Sequence[str]]) -> str:
     verdicts = {item.number: verdict(item, passed, failed) for item in ITEMS}
     held = sum(text == "pass" for text in verdicts.values())
     absent = sum(not item.applies for item in ITEMS)
-    lines.append(f"**{held} of {len(ITEMS)} items hold, {absent} do not apply.**\n")
+    partial = sum(text == "in part" for text in verdicts.values())
+    lines.append(f"**{held} of {len(ITEMS)} items hold, {partial} in part, {absent} do not apply.**\n")
     for title, first, last in SECTIONS:
         lines.append(f"\n## {title}\n\n| | level | item | | remark |\n| --- | --- | --- | --- | --- |\n")
         for item in ITEMS[first - 1 : last]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -212,6 +213,8 @@ async def test_connection_of_a_client_that_does_not_answer_pings_is_closed() -> 
         async with asyncio.timeout(SECONDS):
             assert await reader.read(-1)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_client_that_pings_too_often_is_disconnected_unless_the_policy_permits() -> None:

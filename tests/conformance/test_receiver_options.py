@@ -206,7 +206,9 @@ async def test_connection_is_closed_when_it_is_idle_or_old() -> None:
 
 
 async def test_connection_of_a_client_that_does_not_answer_pings_is_closed() -> None:
-    keepalive = {"server_parameters": {"time": 0.2, "timeout": 0.3}}
+    # Without a call gRPC's library pings only where clients may, too.
+    policy = {"permit_without_stream": True}
+    keepalive = {"server_parameters": {"time": 0.2, "timeout": 0.3}, "enforcement_policy": policy}
     async with running(grpc={"keepalive": keepalive}) as receivers:
         reader, writer = await asyncio.open_connection("127.0.0.1", receivers.grpc.port)
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # an empty SETTINGS

@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test conformance interop interop-build fuzz lint format types imports docs lock check clean
+.PHONY: help setup run demo test conformance interop interop-build fuzz crash soak lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -60,6 +60,12 @@ interop: interop-build ## Send through a real Collector, rotel and the SDKs (nee
 
 fuzz: $(READY) ## Fuzz what reads bytes from outside: make fuzz SECONDS=600
 	@$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),30)
+
+crash: $(READY) ## Kill the sidecar under load and check every record: make crash N=100
+	@$(PY) -m tests.crash.run --kills $(or $(N),10) $(if $(SEED),--seed $(SEED))
+
+soak: $(READY) ## Ask twice its capacity of the sidecar: make soak MINUTES=10
+	@$(PY) -m tests.soak --minutes $(or $(MINUTES),10)
 
 lint: $(READY) ## Check style and formatting
 	@$(PY) -m ruff check $(SOURCES)

@@ -1,0 +1,1 @@
+"""The sidecar at twice its capacity: memory stays bounded, senders are told to wait, nothing is lost."""

@@ -133,6 +133,14 @@ class Trial:
             "requests are not acknowledged",
         )
 
+    async def take_downstream_away(self) -> None:
+        """Close the downstream: connections are cut, nobody listens."""
+        await self._sink.__aexit__(None, None, None)
+
+    async def bring_downstream_back(self) -> None:
+        """Let the downstream listen again, where it did."""
+        await self._sink.__aenter__()
+
     def slow_down(self, pause_s: float) -> None:
         """Let every sender rest longer after each request."""
         for sender in self.senders:

@@ -246,6 +246,9 @@ def _work(worker: Worker, orders: _Orders) -> None:
             elif isinstance(order, messages.Advance):
                 end = max(end, order.end)
                 has_more = True
+            if not orders.empty():
+                # Orders come faster than chunks are scored: a confirmation must not wait behind all of them.
+                continue
         if has_more:
             has_more = worker.read_until(end)
 

@@ -83,7 +83,7 @@ class DownstreamUnavailableError(RetryableError):
     """A downstream endpoint cannot be reached, or says that it is overloaded."""
 
 
-class StorageFormatError(DriftlockError):
+class StorageFormatError(ConfigError):
     """The data directory was written by a newer version, or is not ours. Start-up only."""
 
 

@@ -314,7 +314,7 @@ class ForwardRoute:
         if scored:
             return scored
         now, max_wait = self._clock(), int(self._max_wait_s * 1e9)
-        waiting_since = max(entries[0].entry.received_unix_nano, self._started_unix_nano)
+        waiting_since = self._waiting_since(entries[0], now)
         if now - waiting_since < max_wait:
             self._waiting = watermark, waiting_since + max_wait
             return 0
@@ -326,13 +326,16 @@ class ForwardRoute:
             # How long the downstream may be kept waiting is not for this route to say.
             self._waiting = watermark, now + _LOOK_NANO
             return 0
-        late = _count_while(
-            entries, lambda e: now - max(e.entry.received_unix_nano, self._started_unix_nano) >= max_wait
-        )
+        late = _count_while(entries, lambda entry: now - self._waiting_since(entry, now) >= max_wait)
         last = entries[late - 1]
         await self._state.write(lambda connection: verdicts.close_before(connection, last.next_position))
         self._say_unscored(entries[:late])
         return late
+
+    def _waiting_since(self, entry: LogEntry, now_unix_nano: int) -> int:
+        """Return since when an entry has waited; for ever if the clock was set back to before it came."""
+        times = (entry.entry.received_unix_nano, self._started_unix_nano)
+        return max((time for time in times if time <= now_unix_nano), default=0)
 
     def _say_unscored(self, entries: Sequence[LogEntry]) -> None:
         for entry in entries:

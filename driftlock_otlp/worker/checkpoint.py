@@ -11,20 +11,49 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import structlog
 
 from driftlock_otlp import fault_points
 from driftlock_otlp.errors import StorageFormatError
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _ARRAY = 1
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # "IF NOT EXISTS": files of the first days have the tables, and no version.
+        "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY, position INTEGER, clock INTEGER)",
+        "CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, state BLOB NOT NULL)",
+    ),
+    ("ALTER TABLE place ADD COLUMN wall INTEGER NOT NULL DEFAULT 0", "UPDATE place SET wall = clock"),
+)
+"""Steps that only ever grow; `PRAGMA user_version` counts those that a file has taken."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class Place(NamedTuple):
+    """Where a worker stands in the log.
+
+    Attributes:
+        position: Everything before it is contained in the states.
+        clock_unix_nano: Clock of the windows.
+        wall_unix_nano: Latest time of arrival, as `windowing.clock` has it.
+    """
+
+    position: int
+    clock_unix_nano: int
+    wall_unix_nano: int
 
 
 class Checkpoint:
     """The checkpoint database of one worker.
+
+    One that the disk has damaged is put aside, and its streams learn anew.
 
     Args:
         path: SQLite file; made if absent.
@@ -34,37 +63,39 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > _FORMAT_VERSION:
-            raise StorageFormatError(
-                f"{path} was written by a newer version of driftlock-otlp (format {version}, known is"
-                f" {_FORMAT_VERSION}): run that version, or move the file away to learn anew"
+        try:
+            self._connection = _open(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            aside = path.with_name(path.name + ".damaged")
+            path.replace(aside)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            _logger.error(
+                "checkpoint_damaged",
+                file=str(path),
+                error=str(error),
+                moved_to=aside.name,
+                effect="its streams learn anew",
             )
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY, position INTEGER, clock INTEGER)"
-        )
-        self._connection.execute("CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, state BLOB NOT NULL)")
-        self._connection.execute(f"PRAGMA user_version={_FORMAT_VERSION}")
+            self._connection = _open(path)
 
-    def place(self) -> tuple[int, int] | None:
-        """Return (position, clock) of the checkpoint, None if there is none yet."""
-        row: tuple[int, int] | None = self._connection.execute("SELECT position, clock FROM place").fetchone()
-        return row
+    def place(self) -> Place | None:
+        """Return where the checkpoint stands, None if there is none yet."""
+        row = self._connection.execute("SELECT position, clock, wall FROM place").fetchone()
+        return None if row is None else Place(*row)
 
     def states(self) -> Iterator[dict[str, Any]]:
         """Yield the state of every stream."""
         for (blob,) in self._connection.execute("SELECT state FROM streams ORDER BY key"):
             yield decode_state(blob)
 
-    def write(self, position: int, clock_unix_nano: int, states: Iterable[tuple[str, bytes]]) -> None:
+    def write(self, place: Place, states: Iterable[tuple[str, bytes]]) -> None:
         """Replace the checkpoint: durable on return.
 
         Args:
-            position: Everything before it is contained in the states.
-            clock_unix_nano: Clock of the windows.
+            place: Where it stands.
             states: Name and encoded state of each stream that changed.
         """
         connection = self._connection
@@ -75,11 +106,7 @@ class Checkpoint:
                 "INSERT INTO streams (key, state) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET state = excluded.state",
                 states,
             )
-            connection.execute(
-                "INSERT INTO place (id, position, clock) VALUES (1, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET position = excluded.position, clock = excluded.clock",
-                (position, clock_unix_nano),
-            )
+            connection.execute("INSERT OR REPLACE INTO place (id, position, clock, wall) VALUES (1, ?, ?, ?)", place)
             fault_points.reach("worker.checkpointing")
             connection.execute("COMMIT")
             undo.pop_all()
@@ -88,6 +115,49 @@ class Checkpoint:
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+
+def check_format(path: Path) -> None:
+    """Make sure that this version reads a checkpoint, if there is one.
+
+    Raises:
+        StorageFormatError: A newer version wrote it.
+    """
+    if not path.is_file():
+        return
+    # What is damaged is the worker's to deal with.
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
+        _version(connection, path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        version = _version(connection, path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in (statement for step in _MIGRATIONS[version:] for statement in step):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={_FORMAT_VERSION}")
+        connection.execute("COMMIT")
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > _FORMAT_VERSION:
+        raise StorageFormatError(
+            f"{path} has checkpoint format {version}; this version of driftlock_otlp reads formats up to"
+            f" {_FORMAT_VERSION}: run the version that wrote it, or move the file away to learn anew"
+        )
+    return version
 
 
 def encode_state(state: Any) -> bytes:

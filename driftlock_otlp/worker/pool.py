@@ -27,6 +27,7 @@ from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import anomalies, verdicts, windows
 from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
 from driftlock_otlp.worker import messages
+from driftlock_otlp.worker.checkpoint import check_format
 from driftlock_otlp.worker.partition import Partition
 
 _POLL_S = 0.02
@@ -133,7 +134,13 @@ class WorkerPool:
         )
 
     async def start(self) -> None:
-        """Start the workers and return; they take over their streams in the background."""
+        """Start the workers and return; they take over their streams in the background.
+
+        Raises:
+            StorageFormatError: A newer version wrote one of their checkpoints.
+        """
+        for worker in self._workers:
+            check_format(self._checkpoint_path(worker))
         names = [worker.cursor_name for worker in self._workers]
         stored = await self._state.read(lambda c: [cursor(c, name) for name in names])
         for worker, position in zip(self._workers, stored, strict=True):

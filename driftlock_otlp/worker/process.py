@@ -14,6 +14,7 @@ import contextlib
 import os
 import queue
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -30,9 +31,10 @@ from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import LogEntry
 from driftlock_otlp.observability.logging import configure_logging
 from driftlock_otlp.storage.log_reader import LogReader
+from driftlock_otlp.windowing.clock import LogClock
 from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
 from driftlock_otlp.worker import messages
-from driftlock_otlp.worker.checkpoint import Checkpoint, encode_state
+from driftlock_otlp.worker.checkpoint import Checkpoint, Place, encode_state
 
 _CHUNK_BYTES = 2 << 20
 _REPORT_S = 0.25
@@ -68,9 +70,10 @@ class Worker:
         place = self._checkpoint.place()
         if place is None:
             # Whatever happens before the first real checkpoint, a restart begins here again.
-            place = start.position, 0
-            self._checkpoint.write(*place, ())
-        self._position = place[0]
+            place = Place(start.position, 0, 0)
+            self._checkpoint.write(place, ())
+        self._clock = LogClock(place.clock_unix_nano, place.wall_unix_nano)
+        self._position = place.position
         self._checkpoint_position = self._position
         self._recorded_position = 0
         self._kept_states: dict[str, bytes] = {}
@@ -78,7 +81,7 @@ class Worker:
         self._reported_checkpoint = self._position
         self._checkpoint_interval_s = _FIRST_CHECKPOINT_S
         self._checkpoint_due_s = time.monotonic() + _FIRST_CHECKPOINT_S
-        anew = self._scoring.restore(place[1], self._checkpoint.states())
+        anew = self._scoring.restore(place.clock_unix_nano, self._checkpoint.states())
         counts = self._scoring.stream_counts()
         self._send(messages.Ready(self._position, list(counts.items()), self._scoring.warming_up_count(), anew))
 
@@ -105,7 +108,7 @@ class Worker:
     @property
     def is_settled(self) -> bool:
         """Whether no checkpoint waits to be written."""
-        return self._kept_place[0] == self._checkpoint_position
+        return self._kept_place.position == self._checkpoint_position
 
     def confirm(self, position: int) -> None:
         """Take notice that every verdict before `position` is durable; write the checkpoint that waits for it."""
@@ -119,10 +122,11 @@ class Worker:
         if entry.is_damaged:
             verdicts.unscored_items["damaged"] += new.item_count
             return verdicts
+        clock = self._clock.advance(new.received_unix_nano)
         try:
             if new.signal is None:
-                return self._scoring.advance(new.received_unix_nano)
-            return self._scoring.feed(new.signal, new.payload, entry.position, new.received_unix_nano, new.tenant)
+                return self._scoring.advance(clock)
+            return self._scoring.feed(new.signal, new.payload, entry.position, clock, new.tenant)
         except DecodeError as error:
             # The receiver decodes before it appends, so this is a damaged record.
             _logger.error("record_undecodable", position=entry.position, error=str(error))
@@ -137,19 +141,24 @@ class Worker:
         """Keep the state of now, to be written once the verdicts that led to it are durable."""
         self._checkpoint_interval_s = min(self._checkpoint_interval_s * 2, _CHECKPOINT_INTERVAL_S)
         self._checkpoint_due_s = time.monotonic() + self._checkpoint_interval_s
-        if self._position == self._kept_place[0]:
+        if self._position == self._kept_place.position:
             return
         for key in self._scoring.take_changed():
             self._kept_states[repr(key)] = encode_state(self._scoring.stream_state(key))
-        self._kept_place = self._position, self._scoring.clock_unix_nano
+        self._kept_place = Place(self._position, self._clock.now_unix_nano, self._clock.wall_unix_nano)
         self._write_kept()
 
     def _write_kept(self) -> bool:
         """Write the checkpoint that waits, if it may be written; return whether it was."""
-        if self.is_settled or self._kept_place[0] > self._recorded_position:
+        if self.is_settled or self._kept_place.position > self._recorded_position:
             return False
-        self._checkpoint.write(*self._kept_place, self._kept_states.items())
-        self._checkpoint_position = self._kept_place[0]
+        try:
+            self._checkpoint.write(self._kept_place, self._kept_states.items())
+        except sqlite3.OperationalError as error:
+            # A full disk is no reason to start again: the log is kept, and the next attempt comes soon.
+            _logger.error("checkpoint_not_written", error=str(error))
+            return False
+        self._checkpoint_position = self._kept_place.position
         self._kept_states = {}
         return True
 

@@ -207,6 +207,26 @@ async def test_each_route_counts_its_own_part_of_what_the_disk_has_damaged(
     assert (total.item_count, total.request_count) == (1, 1)  # What was lost is not billed.
 
 
+async def test_clock_that_was_set_back_keeps_nothing_waiting_for_its_verdict(
+    scene: Scene, metrics: Metrics, clock: HeldClock
+) -> None:
+    exporter = FakeExporter()
+    clock.now += 3600 * 1_000_000_000
+    await scene.append("from the future")
+    route = await scene.start(Selection.CLEAN, sink_of(exporter, metrics))
+    await asyncio.sleep(0.05)
+    assert route.position == 0
+    clock.now -= 3600 * 1_000_000_000
+    await scene.append("now")
+    scene.watermark = 1  # Something has happened, so that the route looks.
+    await eventually(lambda: bodies(exporter) == ["from the future"])
+    await asyncio.sleep(0.05)
+    assert bodies(exporter) == ["from the future"]
+    clock.now += int(MAX_WAIT_S * 1e9)
+    await scene.finish()
+    assert bodies(exporter) == ["from the future", "now"]
+
+
 async def test_overlapping_ranges_count_each_item_once(scene: Scene, metrics: Metrics) -> None:
     clean, suspects = FakeExporter("otlp_grpc"), FakeExporter("otlp_grpc/suspects")
     await scene.append("a", "b", "c", "d")

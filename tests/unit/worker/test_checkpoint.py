@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.errors import StorageFormatError
-from driftlock_otlp.worker.checkpoint import Checkpoint, decode_state, encode_state
+from driftlock_otlp.worker.checkpoint import Checkpoint, Place, check_format, decode_state, encode_state
 
 
 def test_a_new_checkpoint_has_no_place_and_no_streams(tmp_path: Path) -> None:
@@ -23,10 +23,10 @@ def test_a_new_checkpoint_has_no_place_and_no_streams(tmp_path: Path) -> None:
 
 def test_streams_that_did_not_change_stay_and_the_place_moves(tmp_path: Path) -> None:
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
-        checkpoint.write(10, 100, [("a", encode_state({"n": 1})), ("b", encode_state({"n": 2}))])
-        checkpoint.write(20, 200, [("b", encode_state({"n": 3}))])
+        checkpoint.write(Place(10, 100, 100), [("a", encode_state({"n": 1})), ("b", encode_state({"n": 2}))])
+        checkpoint.write(Place(20, 200, 200), [("b", encode_state({"n": 3}))])
     with closing(Checkpoint(tmp_path / "d.db")) as again:
-        assert again.place() == (20, 200)
+        assert again.place() == Place(20, 200, 200)
         assert list(again.states()) == [{"n": 1}, {"n": 3}]
 
 
@@ -36,20 +36,53 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
         raise OSError("told to fail")
 
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
-        checkpoint.write(10, 100, [("a", encode_state({"n": 1}))])
+        checkpoint.write(Place(10, 100, 100), [("a", encode_state({"n": 1}))])
         with pytest.raises(OSError, match="told to fail"):
-            checkpoint.write(20, 200, failing())
-        assert checkpoint.place() == (10, 100)
+            checkpoint.write(Place(20, 200, 200), failing())
+        assert checkpoint.place() == Place(10, 100, 100)
         assert list(checkpoint.states()) == [{"n": 1}]
-        checkpoint.write(30, 300, [])
-        assert checkpoint.place() == (30, 300)
+        checkpoint.write(Place(30, 300, 300), [])
+        assert checkpoint.place() == Place(30, 300, 300)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
         connection.execute("PRAGMA user_version=99")
-    with pytest.raises(StorageFormatError, match="newer version"):
+    with pytest.raises(StorageFormatError, match="format 99.*up to 2.*run the version that wrote it"):
         Checkpoint(tmp_path / "d.db")
+
+
+def test_a_newer_format_is_refused_before_any_worker_starts(tmp_path: Path) -> None:
+    check_format(tmp_path / "d.db")
+    assert not (tmp_path / "d.db").exists()
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(StorageFormatError, match="d.db has checkpoint format 99"):
+        check_format(tmp_path / "d.db")
+
+
+def test_a_file_of_the_format_before_is_migrated(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "storage" / "checkpoint-1.sql"
+    with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
+        connection.executescript(golden.read_text())
+        connection.execute("PRAGMA user_version=1")
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        assert checkpoint.place() == Place(1234, 5678, 5678)
+        assert [state["n"].tolist() for state in checkpoint.states()] == [[0, 1, 2]]
+        checkpoint.write(Place(2000, 6000, 5900), [])
+    with closing(Checkpoint(tmp_path / "d.db")) as again:
+        assert again.place() == Place(2000, 6000, 5900)
+
+
+def test_a_damaged_file_is_put_aside_and_streams_learn_anew(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        checkpoint.write(Place(10, 100, 100), [(str(n), bytes(1000)) for n in range(100)])
+    content = bytearray((tmp_path / "d.db").read_bytes())
+    content[4096:8192] = b"\xa5" * 4096
+    (tmp_path / "d.db").write_bytes(content)
+    with closing(Checkpoint(tmp_path / "d.db")) as anew:
+        assert anew.place() is None
+    assert (tmp_path / "d.db.damaged").read_bytes()[4096:] == content[4096:]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_worker_without_a_checkpoint_begins_where_it_is_told_and_remembers_whe
     assert bench.said() == [messages.Ready(123)]
     worker.close()
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place() == (123, 0)
+        assert checkpoint.place() == (123, 0, 0)
 
 
 async def test_progress_tells_windows_and_the_oldest_record_without_a_verdict(
@@ -110,7 +110,7 @@ async def test_a_checkpoint_waits_until_its_verdicts_are_durable(
     worker.prepare_stop()
     assert not worker.is_settled
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place() == (0, 0)
+        assert checkpoint.place() == (0, 0, 0)
     worker.confirm(log.end().position - 1)
     assert not worker.is_settled
     bench.said()
@@ -253,12 +253,12 @@ async def test_an_idle_worker_writes_the_checkpoint_that_fell_due(
     worker.report_idle()
     assert worker.checkpoint_wait_s() > 30.0
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place() == (0, 0)
+        assert checkpoint.place() == (0, 0, 0)
     worker._checkpoint_due_s = 0.0
     bench.said()
     worker.report_idle()
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place() == (log.end().position, CLOCK + SECOND // 100)
+        assert checkpoint.place() == (log.end().position, CLOCK + SECOND // 100, CLOCK + SECOND // 100)
     (told,) = bench.said()
     assert isinstance(told, messages.Progress)
     assert told.checkpoint == log.end().position

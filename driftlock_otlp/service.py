@@ -41,15 +41,15 @@ from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.memory import MemoryLimiter
 from driftlock_otlp.receiver.resends import RecentRequests
-from driftlock_otlp.storage import outbox, verdicts, windows
+from driftlock_otlp.storage import outbox, verdicts
 from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.retention import Retention
 from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, cursors
 from driftlock_otlp.worker.pool import WorkerPool
 
 LOG_DIRECTORY = "log"
 
 _HOUSEKEEPING_S = 1.0
-_PRUNE_S = 60.0
 _SAME_REQUEST_S = 0.5
 
 _logger = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ class Service:
         clock = time.time_ns
         queue = config.queue
         new_compressor(config.detection.compressor)  # refuses here rather than in a worker
-        self._state = StateDatabase(queue.path / STATE_FILE, durability=queue.durability)
+        self._state = StateDatabase(queue.path / STATE_FILE, durability=queue.durability, metrics=self.metrics)
         self._log = SegmentLog(
             queue.path / LOG_DIRECTORY,
             durability=queue.durability,
@@ -121,7 +121,7 @@ class Service:
         self._housekeeping: asyncio.Task[None] | None = None
         self._is_receiving = False
         self.readiness.add("receivers", lambda: self._is_receiving)
-        self.readiness.add("storage", lambda: self._log.is_writable)
+        self.readiness.add("storage", lambda: self._log.is_writable and self._state.is_writable)
         self.readiness.add("detection", lambda: self.pool.is_ready)
 
     async def start(self) -> None:
@@ -258,16 +258,15 @@ class Service:
             outbox.enqueue(connection, name, f"{anomaly.id}:{anomaly.state}", payload, now)
 
     async def _keep_house(self) -> None:
-        """Let go of what every cursor has passed."""
-        pruned_s = 0.0
+        """Let go of what every cursor has passed, and of what is beyond its limits."""
+        quarantine = self._config.forward.quarantine
+        retention = Retention(self._state, quarantine.max_bytes, quarantine.max_age, self.metrics, time.time_ns)
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             try:
                 slowest_route = min(route.position for route in self._routes)
                 self._log.release(min(slowest_route, self.pool.checkpoint))
-                if time.monotonic() - pruned_s >= _PRUNE_S:
-                    pruned_s = time.monotonic()
-                    await self._state.write(partial(_prune, position=slowest_route))
+                await retention.keep(slowest_route)
             except RetryableError as error:
                 _logger.error("housekeeping_waiting", error=str(error))
             except Exception:
@@ -320,8 +319,3 @@ def run(config: Config) -> None:
 
         uvloop.install()
     asyncio.run(Service(config).run())
-
-
-def _prune(connection: sqlite3.Connection, position: int) -> None:
-    verdicts.forget_before(connection, position)
-    windows.prune(connection)

@@ -6,7 +6,7 @@ import argparse
 import sqlite3
 import sys
 
-from driftlock_otlp.commands.command import Command, add_config_arguments
+from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.commands.database import state_database
 from driftlock_otlp.commands.terminal import (
     SHORT_ID_DIGITS,
@@ -65,9 +65,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    limits = load_config(arguments).forward.quarantine
     with state_database(arguments) as connection:
         groups = quarantine.list_groups(connection)
-        item_count, size_bytes = quarantine.withheld_items(connection), quarantine.withheld_bytes(connection)
+        level = quarantine.level(connection)
     console = standard_output()
     if not groups:
         console.print("Nothing is withheld.")
@@ -86,7 +87,17 @@ def _list(arguments: argparse.Namespace) -> int:
             time_text(group.first_unix_nano),
         )
     console.print(table)
-    console.print(f"{counted(item_count, 'item')} withheld, {bytes_text(size_bytes)}.", style="dim")
+    console.print(f"{counted(level.item_count, 'item')} withheld, {bytes_text(level.payload_bytes)}.", style="dim")
+    console.print(
+        f"The oldest go for good beyond {bytes_text(limits.max_bytes)} (forward.quarantine.max_bytes)"
+        + (
+            f", or at {time_text(level.oldest_unix_nano + int(limits.max_age * 1e9))} UTC"
+            if level.oldest_unix_nano
+            else ""
+        )
+        + " (max_age).",
+        style="dim",
+    )
     return 0
 
 

@@ -232,6 +232,15 @@ class ExporterConfig(Section):
         return {signal: endpoint for signal, endpoint in own.items() if endpoint}
 
 
+class QuarantineConfig(Section):
+    """`forward.quarantine`: how much is withheld, and for how long; then the oldest goes for good, counted."""
+
+    max_bytes: Size = Field(default=1 << 30, description="Most payload that is withheld; then the oldest is dropped.")
+    max_age: PositiveDuration = Field(
+        default=7 * 86_400.0, description="Longest that records are withheld; then they are dropped."
+    )
+
+
 class ForwardConfig(Section):
     """`forward`: where records go, and what becomes of those of an anomalous window."""
 
@@ -247,6 +256,9 @@ class ForwardConfig(Section):
     )
     max_wait: PositiveDuration = Field(
         default=30.0, description="divert and tag: forward unscored, and say so, when a verdict takes longer than this."
+    )
+    quarantine: QuarantineConfig = Field(
+        default=QuarantineConfig(), description="How much is withheld, and for how long."
     )
 
 

@@ -103,6 +103,24 @@ class Metrics:
             "signal",
         )
         self.quarantine_items = gauge("quarantine_items", "Items withheld in the quarantine.")
+        self.quarantine_bytes = gauge("quarantine_bytes", "Bytes withheld in the quarantine.")
+        self.quarantine_max_bytes = gauge(
+            "quarantine_max_bytes", "Bytes that may be withheld; beyond them the oldest are dropped."
+        )
+        self.quarantine_expires_seconds = gauge(
+            "quarantine_expires_seconds",
+            "Seconds until the oldest withheld items are dropped for their age; the whole age if nothing is withheld.",
+        )
+        self.quarantine_dropped_items = counter(
+            "quarantine_dropped_items",
+            "Items dropped that had been withheld (diverted), by reason: max_age, max_bytes or damaged.",
+            "signal",
+            "reason",
+        )
+        self.state_bytes = gauge("state_bytes", "Size of the state database's file.")
+        self.state_repairs = counter(
+            "state_repairs", "How often the state database was damaged and made anew from what could be read of it."
+        )
         self.detection_windows = counter(
             "detection_windows",
             "Windows by outcome: clean, flagged, anomalous, warming_up or unscored.",

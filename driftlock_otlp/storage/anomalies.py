@@ -10,6 +10,9 @@ import msgspec
 from driftlock_otlp.model import Anomaly, AnomalyState
 from driftlock_otlp.storage.state import MAX_INTEGER
 
+MOST_ANOMALIES = 20_000
+"""Anomalies kept; older ones that are over are pruned."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Anomaly).decode
 
@@ -112,6 +115,16 @@ def find(
         (kind, service, state, min(since_unix_nano or 0, MAX_INTEGER), limit),
     )
     return [_decode(document) for (document,) in rows]
+
+
+def prune(connection: sqlite3.Connection, most: int = MOST_ANOMALIES) -> int:
+    """Delete anomalies that are over, beyond the newest `most`, if nothing of them is withheld; return how many."""
+    return connection.execute(
+        "DELETE FROM anomalies WHERE state = 'resolved' AND detected_unix_nano <"
+        " (SELECT detected_unix_nano FROM anomalies ORDER BY detected_unix_nano DESC LIMIT 1 OFFSET ?)"
+        " AND id NOT IN (SELECT anomaly_id FROM quarantine_anomalies)",
+        (most - 1,),
+    ).rowcount
 
 
 def open_count(connection: sqlite3.Connection) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from driftlock_otlp.model import Signal
 
@@ -40,6 +41,36 @@ class QuarantineGroup:
     payload_bytes: int
     first_unix_nano: int
     last_unix_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How much is withheld.
+
+    Attributes:
+        item_count: Items.
+        payload_bytes: Bytes of their payloads.
+        oldest_unix_nano: When the oldest was withheld; None if nothing is.
+    """
+
+    item_count: int
+    payload_bytes: int
+    oldest_unix_nano: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRow:
+    """A row that was deleted before anybody decided about it.
+
+    Attributes:
+        signal: Its signal.
+        item_count: Items in it.
+        reason: `max_age`, `max_bytes` or `damaged`.
+    """
+
+    signal: Signal
+    item_count: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +114,9 @@ def add(
         now_unix_nano: Wall clock.
     """
     inserted = connection.execute(
-        "INSERT INTO quarantine (position, signal, stream, payload, payload_bytes, item_count, withheld_unix_nano)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (position, signal) DO NOTHING",
-        (position, signal.code, stream, payload, len(payload), item_count, now_unix_nano),
+        "INSERT INTO quarantine (position, signal, stream, payload, payload_bytes, item_count, withheld_unix_nano,"
+        " payload_crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (position, signal) DO NOTHING",
+        (position, signal.code, stream, payload, len(payload), item_count, now_unix_nano, crc32(payload)),
     )
     if inserted.rowcount == 1:
         connection.executemany(
@@ -145,32 +176,86 @@ def drop(connection: sqlite3.Connection, anomaly_id_prefix: str | None) -> int:
 
 
 def released(connection: sqlite3.Connection, limit: int) -> list[ReleasedRow]:
-    """Return at most `limit` released rows that are to be sent, in the order they were received."""
+    """Return at most `limit` released rows that are to be sent, in the order they were received.
+
+    Rows that the disk has damaged are passed over; `drop_damaged` deletes them.
+    """
     rows = connection.execute(
-        "SELECT id, signal, payload, item_count FROM quarantine WHERE state = 'released' ORDER BY position LIMIT ?",
+        "SELECT id, signal, payload, item_count, payload_crc FROM quarantine"
+        " WHERE state = 'released' ORDER BY position LIMIT ?",
         (limit,),
     )
-    return [ReleasedRow(row_id, Signal.of_code(code), payload, count) for row_id, code, payload, count in rows]
+    return [
+        ReleasedRow(row_id, Signal.of_code(code), payload, count)
+        for row_id, code, payload, count, crc in rows
+        if crc is None or crc == crc32(payload)
+    ]
+
+
+def drop_damaged(connection: sqlite3.Connection, limit: int) -> list[DroppedRow]:
+    """Delete those of the first `limit` released rows whose payload the disk has damaged."""
+    rows = connection.execute(
+        "SELECT id, signal, item_count, payload, payload_crc FROM quarantine"
+        " WHERE state = 'released' ORDER BY position LIMIT ?",
+        (limit,),
+    ).fetchall()
+    damaged = [row for row in rows if row[4] is not None and row[4] != crc32(row[3])]
+    delete(connection, [row[0] for row in damaged])
+    return [DroppedRow(Signal.of_code(row[1]), row[2], "damaged") for row in damaged]
+
+
+def expire(
+    connection: sqlite3.Connection, *, before_unix_nano: int | None, max_bytes: int, most_rows: int
+) -> list[DroppedRow]:
+    """Delete the oldest withheld rows that are beyond the limits.
+
+    Args:
+        connection: The state database.
+        before_unix_nano: Rows withheld before then are too old; None if none is.
+        max_bytes: Bytes of payload that may stay.
+        most_rows: Rows deleted at once; call again while it returns as many.
+    """
+    excess_bytes = level(connection).payload_bytes - max_bytes
+    dropped: list[DroppedRow] = []
+    ids: list[int] = []
+    for row_id, code, item_count, payload_bytes, withheld in connection.execute(
+        "SELECT id, signal, item_count, payload_bytes, withheld_unix_nano FROM quarantine"
+        " WHERE state = 'withheld' ORDER BY withheld_unix_nano, id LIMIT ?",
+        (most_rows,),
+    ):
+        is_old = before_unix_nano is not None and withheld < before_unix_nano
+        if not is_old and excess_bytes <= 0:
+            break
+        excess_bytes -= payload_bytes
+        ids.append(row_id)
+        dropped.append(DroppedRow(Signal.of_code(code), item_count, "max_age" if is_old else "max_bytes"))
+    delete(connection, ids)
+    return dropped
+
+
+def level(connection: sqlite3.Connection) -> Level:
+    """Return how much is withheld."""
+    return Level(
+        *connection.execute(
+            "SELECT coalesce(sum(item_count), 0), coalesce(sum(payload_bytes), 0), min(withheld_unix_nano)"
+            " FROM quarantine WHERE state = 'withheld'"
+        ).fetchone()
+    )
 
 
 def delete(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Delete released rows that have been sent."""
+    """Delete rows: released ones that have been sent, or others for good."""
     connection.executemany("DELETE FROM quarantine WHERE id = ?", [(row_id,) for row_id in ids])
 
 
 def withheld_items(connection: sqlite3.Connection) -> int:
     """Return how many items are withheld."""
-    return _withheld_sum(connection, "item_count")
+    return level(connection).item_count
 
 
 def withheld_bytes(connection: sqlite3.Connection) -> int:
     """Return how many bytes of payload are withheld."""
-    return _withheld_sum(connection, "payload_bytes")
-
-
-def _withheld_sum(connection: sqlite3.Connection, column: str) -> int:
-    statement = f"SELECT coalesce(sum({column}), 0) FROM quarantine WHERE state = 'withheld'"  # noqa: S608 - our own names
-    return int(connection.execute(statement).fetchone()[0])
+    return level(connection).payload_bytes
 
 
 def _each_withheld(connection: sqlite3.Connection, anomaly_id_prefix: str | None, statement: str) -> int:

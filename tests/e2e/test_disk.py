@@ -11,6 +11,7 @@ import contextlib
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -289,6 +290,71 @@ async def test_flipped_bits_in_the_log_cost_their_own_records_and_are_counted(
         await shop.send(5)
         await sink.wait_for_items(Signal.LOGS, len(shop.acknowledged) - len(lost))
         assert set(delivered(sink, Signal.LOGS)) == set(shop.acknowledged) - lost
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "stopped"])
+async def test_damaged_state_database_is_made_anew_and_data_flows(
+    new_sidecar: NewSidecar, sink: OtlpSink, is_running: bool
+) -> None:
+    sidecar = new_sidecar(sink)
+    await sidecar.start()
+    shop = Shop(sidecar)
+    await shop.send(20)
+    await sidecar.settle()
+    with sidecar.state() as connection:
+        pages = [
+            int(page)
+            for (page,) in connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name IN ('verdicts', 'windows')"
+            )
+        ]
+        connection.rollback()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        known = dict(connection.execute("SELECT name, position FROM cursors").fetchall())
+    if not is_running:
+        assert await sidecar.stop() == 0
+    with (sidecar.data / "state.db").open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * 4096)
+            file.write(b"\xa5" * 4096)
+    if not is_running:
+        await sidecar.start()
+    # Windows are written about once a second; that is when the damage is met.
+    await shop.send(20)
+    await sidecar.wait_until(lambda: sidecar.total("driftlock_state_repairs_total") == 1, "nothing was repaired")
+    await sidecar.wait_ready()
+    await shop.send(20)
+    await sidecar.settle()
+    assert sorted(delivered(sink, Signal.LOGS)) == sorted(shop.acknowledged)
+    (report,) = sidecar.logged("state_database_rebuilt")
+    assert report["file"] == str(sidecar.data / "state.db")
+    assert report["kept_rows"]["cursors"] == len(known)
+    assert (sidecar.data / report["damaged_file"]).exists()
+    assert await asyncio.to_thread(sidecar.total, "driftlock_worker_restarts_total") == 0
+
+
+@pytest.mark.parametrize("part", ["log", "state", "checkpoint"])
+async def test_data_of_a_newer_version_is_refused_at_the_start(
+    new_sidecar: NewSidecar, sink: OtlpSink, part: str
+) -> None:
+    sidecar = new_sidecar(sink)
+    await sidecar.start()
+    assert await sidecar.stop() == 0
+    path = sidecar.data / {"log": f"log/{0:020d}.log", "state": "state.db", "checkpoint": "detector-0-of-1.db"}[part]
+    if part == "log":
+        header = bytearray(path.read_bytes()[: segments.SEGMENT_HEADER_BYTES])
+        header[8] = 99
+        header[12:16] = segments.crc32(header[16:], segments.crc32(header[:12])).to_bytes(4, "little")
+        with path.open("r+b") as file:
+            file.write(header)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+    assert await asyncio.to_thread(sidecar.spawn().wait, 40) == 2
+    last_line = sidecar.output.splitlines()[-1]
+    assert str(path) in last_line
+    assert " 99;" in last_line
+    assert "run the version that wrote it" in last_line
 
 
 def _patient_exporter(sink: OtlpSink) -> dict[str, object]:

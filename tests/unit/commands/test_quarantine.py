@@ -31,6 +31,8 @@ def test_what_is_withheld_is_listed(withheld: str, capsys: pytest.CaptureFixture
     assert "aaaaaaaa" in output
     assert "logs/checkout" in output
     assert "4 items withheld, 30 B." in output
+    # And when that ends by itself.
+    assert "beyond 1.0 GiB (forward.quarantine.max_bytes), or at 1970-01-0" in " ".join(output.split())
 
 
 def test_an_empty_quarantine_is_called_so(queue: str, capsys: pytest.CaptureFixture[str]) -> None:

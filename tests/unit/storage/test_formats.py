@@ -1,0 +1,113 @@
+"""What earlier versions wrote is read, what later ones write is refused with a remedy."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from driftlock_otlp.errors import ConfigError
+from driftlock_otlp.model import ItemRange, NewEntry, Signal
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.storage import outbox, quarantine, segments, usage, verdicts
+from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.schema import APPLICATION_ID, SCHEMA_VERSION
+from driftlock_otlp.storage.state import StateDatabase, cursors
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "storage"
+ANOMALY = "aa" * 16
+
+
+def state_of_version_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((GOLDEN / "state-1.sql").read_text())
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+async def test_state_of_the_first_version_is_migrated_with_all_that_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state_of_version_1(path)
+    state = StateDatabase(path, durability="fsync")
+    state.open()
+    assert await state.read(cursors) == {"divert:quarantine": 55, "forward:otlp_grpc": 77}
+    assert await state.read(quarantine.level) == quarantine.Level(6, 16, 1010)
+    assert await state.read(lambda c: verdicts.between(c, 0, 100)) == {90: [ItemRange(0, 2, ANOMALY)]}
+    (total,) = await state.read(usage.totals)
+    assert (total.tenant, total.item_count, total.payload_bytes, total.request_count) == ("acme", 5, 50, 1)
+    assert [row.payload for row in await state.read(lambda c: outbox.due(c, "otlp_grpc", 2000, 9))] == [b"event"]
+    # Rows of then have no checksum; they are sent as they are.
+    assert await state.write(lambda c: quarantine.release(c, None)) == 6
+    assert [row.payload for row in await state.read(lambda c: quarantine.released(c, 9))] == [b"\n" * 8, b"\x14" * 8]
+    state.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_migrated_state_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    state_of_version_1(tmp_path / "old.db")
+    found = []
+    for name in ("old.db", "new.db"):
+        state = StateDatabase(tmp_path / name, durability="os")
+        state.open()
+        state.close()
+        with closing(sqlite3.connect(tmp_path / name)) as connection:
+            columns = {
+                table: connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
+                for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            }
+            indexes = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index'").fetchall()
+            found.append((columns, sorted(indexes)))
+    assert found[0] == found[1]
+
+
+async def test_log_of_the_first_format_is_read_and_goes_on(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "log-1", tmp_path / "log")
+    log = SegmentLog(tmp_path / "log", durability="fsync", segment_bytes=200, max_bytes=1 << 20, metrics=Metrics())
+    log.open()
+    entries = [*log.read(0, 1000), *log.read(142, 1000)]
+    assert [entry.entry for entry in entries] == [
+        NewEntry(Signal.LOGS, b"payload 0", 0, 1000),
+        NewEntry(Signal.METRICS, b"payload 1", 1, 1001, "acme"),
+        NewEntry(None, b"", 2, 1002),
+        NewEntry(Signal.TRACES, b"payload 3", 3, 1003, "acme"),
+    ]
+    assert await log.append(NewEntry(Signal.LOGS, b"new", 1, 1004)) == entries[-1].next_position
+    log.close()
+
+
+def test_present_formats_are_those_that_the_golden_files_stand_for() -> None:
+    # A new version: add its golden files, and a test that opens those of the one before.
+    assert (segments.FORMAT_VERSION, SCHEMA_VERSION) == (1, 2)
+
+
+@pytest.mark.parametrize("part", ["log", "state"])
+def test_newer_data_is_refused_with_file_versions_and_remedy(tmp_path: Path, part: str) -> None:
+    if part == "log":
+        shutil.copytree(GOLDEN / "log-1", tmp_path / "log")
+        path = segments.segment_path(tmp_path / "log", 0)
+        header = bytearray(path.read_bytes()[:32])
+        header[8] = 7
+        header[12:16] = segments.crc32(header[16:], segments.crc32(header[:12])).to_bytes(4, "little")
+        with path.open("r+b") as file:
+            file.write(header)
+        log = SegmentLog(tmp_path / "log", durability="fsync", segment_bytes=200, max_bytes=1 << 20, metrics=Metrics())
+        opening, known = log.open, segments.FORMAT_VERSION
+    else:
+        path = tmp_path / "state.db"
+        state_of_version_1(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 7")
+        opening, known = StateDatabase(path, durability="fsync").open, SCHEMA_VERSION
+    with pytest.raises(ConfigError) as refusal:
+        opening()
+    message = str(refusal.value)
+    assert str(path) in message
+    assert " 7;" in message
+    assert f"up to {known}" in message
+    assert "run the version that wrote it" in message

@@ -102,6 +102,7 @@ class Progress(msgspec.Struct, tag=True):
         streams: (kind, count).
         warming_up: Streams that cannot alarm yet.
         oldest_open_unix_nano: When the oldest open window opened; 0 without one.
+        has_checkpoint_waiting: Whether a checkpoint waits to hear that this is durable.
     """
 
     read_position: int
@@ -116,6 +117,7 @@ class Progress(msgspec.Struct, tag=True):
     streams: list[tuple[str, int]] = []
     warming_up: int = 0
     oldest_open_unix_nano: int = 0
+    has_checkpoint_waiting: bool = False
 
 
 class Streams(msgspec.Struct, tag=True):

@@ -318,7 +318,9 @@ class WorkerPool:
         news = [message for _, batch in batches for message in batch]
         if not news:
             return
-        is_urgent = any(message.opened or message.resolved or message.diverted for message in news)
+        is_urgent = any(
+            message.opened or message.resolved or message.diverted or message.has_checkpoint_waiting for message in news
+        )
         now_s = time.monotonic()
         if is_urgent or now_s - self._written_s >= _QUIET_WRITE_S or self._stopping.is_set():
             fault_points.reach("verdicts.received")

@@ -40,7 +40,7 @@ _CHUNK_BYTES = 2 << 20
 _REPORT_S = 0.25
 """Forwarding waits for verdicts, and what has not been told is lost with the process."""
 _CHECKPOINT_INTERVAL_S = 10.0
-_FIRST_CHECKPOINT_S = 1.0
+_FIRST_CHECKPOINT_S = 0.5
 """The first one comes soon, and each later one after twice as long: a process that dies every few
 seconds would otherwise read more of the log after each start, and never get on."""
 _LAST_CHECKPOINT_S = 5.0
@@ -200,6 +200,7 @@ class Worker:
         progress.streams = list(self._scoring.stream_counts().items())
         progress.warming_up = self._scoring.warming_up_count()
         progress.oldest_open_unix_nano = self._scoring.oldest_opened_unix_nano() or 0
+        progress.has_checkpoint_waiting = not self.is_settled
         self._reported_checkpoint = self._checkpoint_position
         self._send(progress)
 

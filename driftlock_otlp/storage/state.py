@@ -287,7 +287,9 @@ class _Damaged(sqlite3.DatabaseError):
 
 
 def _is_passing(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _PASSING_ERRORS
+    return (
+        isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING_ERRORS
+    )
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:

@@ -166,6 +166,18 @@ async def test_the_log_is_kept_from_the_oldest_checkpoint_on(bench: Bench) -> No
     assert bench.pool.checkpoint == 0 < bench.pool.watermark
 
 
+async def test_a_worker_that_may_die_soon_gets_on_for_its_first_checkpoint_comes_soon(bench: Bench) -> None:
+    await bench.pool.start()
+    await bench.ready()
+    for _ in range(30):
+        await bench.append()
+    await bench.judged()
+    # Less than the interval of those that follow.
+    async with asyncio.timeout(7.0):
+        while bench.pool.checkpoint == 0:
+            await asyncio.sleep(0.05)
+
+
 async def test_two_workers_share_the_streams(
     config: Config, log: SegmentLog, state: StateDatabase, tmp_path: Path
 ) -> None:

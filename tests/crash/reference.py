@@ -14,6 +14,7 @@ from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.model import Anomaly, AnomalyState, LogEntry, Signal, WindowFacts
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.storage.log_reader import LogReader
+from driftlock_otlp.windowing.clock import LogClock
 from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
 from tests.crash.senders import digest_of, item_of
 from tests.e2e.traffic import times
@@ -92,16 +93,18 @@ def run_undisturbed(config: Config, entries: Sequence[LogEntry]) -> Reference:
         for index in range(config.detection.workers)
     ]
     items_at: dict[int, list[int]] = {}
+    clock = LogClock()
     for stored in entries:
         new = stored.entry
         if new.signal is not None:
             items_at[stored.position] = [item_of(time) for time in _times(new.signal, new.payload)]
             _count(reference, stored)
+        now = clock.advance(new.received_unix_nano)
         for scoring in scorings:
             if new.signal is None:
-                verdicts = scoring.advance(new.received_unix_nano)
+                verdicts = scoring.advance(now)
             else:
-                verdicts = scoring.feed(new.signal, new.payload, stored.position, new.received_unix_nano, new.tenant)
+                verdicts = scoring.feed(new.signal, new.payload, stored.position, now, new.tenant)
             _take(reference, verdicts, items_at)
         oldest = min((p for s in scorings if (p := s.oldest_position()) is not None), default=stored.next_position)
         for position in [position for position in items_at if position < oldest]:

@@ -237,10 +237,12 @@ class ForwardRoute:
                     requests=requests,
                 )
             set_cursor(connection, self.name, position)
-            fault_points.reach("forward.committing")
+            if metered:
+                fault_points.reach("forward.committing")
 
         await self._state.write(commit)
-        fault_points.reach("forward.committed")
+        if metered:
+            fault_points.reach("forward.committed")
         self.position = position
         counts: Counter[tuple[str, str, str]] = Counter()
         word = "diverted" if self._selection is Selection.ANOMALOUS else "forwarded"

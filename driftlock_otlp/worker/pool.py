@@ -326,6 +326,8 @@ class WorkerPool:
             fault_points.reach("verdicts.received")
             opened, open_count = await self._state.write(lambda connection: self._record(connection, batches))
             fault_points.reach("verdicts.recorded")
+            if opened:
+                fault_points.reach("verdicts.opened")
             self._written_s = now_s
             self._tell(opened, open_count, news)
             facts_done = True
@@ -357,6 +359,7 @@ class WorkerPool:
                     if anomalies.record(connection, anomaly):
                         opened.append(anomaly)
                         self._on_opened(connection, anomaly)
+                        fault_points.reach("verdicts.opening")
                 for anomaly_id, at_unix_nano, resolution in message.resolved:
                     anomalies.resolve(connection, anomaly_id, at_unix_nano, resolution)
                 for position, ranges in message.diverted:

@@ -26,7 +26,9 @@ WARM_REQUESTS = 85
 COUNTS = {"receive.decoded": 7, "receive.appended": 5, "receive.answered": 3, "log.written": 4, "log.synced": 4}
 """Steps that are reached often: the first time is not the only one."""
 
-NEED_ANOMALIES = {"forward.withholding", "events.chosen", "events.delivered", "events.marked"}
+NEED_ANOMALIES = {
+    "verdicts.opening", "verdicts.opened", "forward.withholding", "events.chosen", "events.delivered", "events.marked",
+}  # fmt: skip
 IN_WORKERS = {name for name in FAULT_POINTS if name.startswith("worker.")}
 PARTS = {
     "receiving": [name for name in FAULT_POINTS if name.startswith("receive.")],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.commands import anomalies, config, keys, quarantine, replay, run
+from driftlock_otlp.commands import anomalies, config, evaluate, keys, quarantine, replay, run
 from driftlock_otlp.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     replay.COMMAND,
+    evaluate.COMMAND,
     anomalies.COMMAND,
     quarantine.COMMAND,
     keys.COMMAND,

@@ -39,6 +39,7 @@ class NumberWindow:
         labels: Symbols on which they depend; [""] if on none.
         codes: int32, (m,): index into labels.
         ids: int32, (k,): the model's numbers of the labels once learned, else None.
+        value_ids: int32, (m,): the same of each value, once asked for.
     """
 
     rows: Ints
@@ -46,6 +47,14 @@ class NumberWindow:
     labels: list[str]
     codes: Codes
     ids: Codes | None = None
+    value_ids: Codes | None = None
+
+    def known_ids(self) -> Codes:
+        """Return the model's number of the label of each value of a learned window; int32, (m,)."""
+        if self.value_ids is None:
+            assert self.ids is not None  # noqa: S101 - for the type checker: it has been learned
+            self.value_ids = self.ids[self.codes]
+        return self.value_ids
 
 
 @dataclass(slots=True)
@@ -83,6 +92,7 @@ class NumberModel:
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
         self._groups: dict[str, _Group] | None = None
+        self._recent: npt.NDArray[np.int16] | None = None
         self._order = OrderJudge()
 
     @classmethod
@@ -142,16 +152,14 @@ class NumberModel:
                 self._number(known)
         else:
             self._number(window)
-        self._groups = None
-        self._order.forget()
+        self._changed()
 
     def forget(self, window: NumberWindow) -> None:
         """Take the oldest learned window out of the baseline."""
         if window.ids is None:
             return
         self._windows.popleft()
-        self._groups = None
-        self._order.forget()
+        self._changed()
 
     def record_bits(self, window: NumberWindow, record_count: int) -> Floats:
         """Return how many bits each record saves under the window's own model; float64, (n,), >= 0."""
@@ -212,7 +220,11 @@ class NumberModel:
         """Become the model that gave this state, with these windows as its baseline."""
         self._ids = dict(state["ids"])
         self._windows = deque(window for window in windows if window.ids is not None)
-        self._groups = None
+        self._changed()
+
+    def _changed(self) -> None:
+        """Let go of what was computed from the baseline."""
+        self._groups = self._recent = None
         self._order.forget()
 
     def _has_shift(self, group: _Group) -> bool:
@@ -224,6 +236,7 @@ class NumberModel:
 
     def _number(self, window: NumberWindow) -> None:
         window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
+        window.value_ids = None
 
     def _own_groups(self, window: NumberWindow) -> list[tuple[str, Floats]]:
         if len(window.labels) == 1:
@@ -238,7 +251,7 @@ class NumberModel:
         if self._groups is None:
             self._groups = {}
             if self._windows:
-                codes = np.concatenate([window.ids[window.codes] for window in self._windows if window.ids is not None])
+                codes = np.concatenate([window.known_ids() for window in self._windows])
                 values = np.concatenate([window.values for window in self._windows])
                 order = np.lexsort((values, codes))
                 codes, values = codes[order], values[order]
@@ -252,14 +265,28 @@ class NumberModel:
     def _judge_order(
         self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor
     ) -> tuple[float, Sizes]:
-        recent: list[npt.NDArray[np.int16]] = []
+        if self._recent is None:
+            self._recent = self._quantised_baseline(groups)
+        return self._order.judge(self._recent, _quantised(window, groups), compressor)
+
+    def _quantised_baseline(self, groups: dict[str, _Group]) -> npt.NDArray[np.int16]:
+        """Return the newest windows that make up `ORDER_RECORDS` values, quantised; int16, (m,)."""
+        chosen: list[NumberWindow] = []
         held = 0
         for earlier in reversed(self._windows):
-            recent.append(_quantised(earlier, groups))
-            held += len(recent[-1])
+            chosen.append(earlier)
+            held += len(earlier.values)
             if held >= ORDER_RECORDS:
                 break
-        return self._order.judge(np.concatenate(recent[::-1]), _quantised(window, groups), compressor)
+        chosen.reverse()
+        # All at once: a sparse series has hundreds of windows of one value.
+        medians, spreads = np.zeros(len(self._ids)), np.ones(len(self._ids))
+        for label, i in self._ids.items():
+            if label in groups:
+                medians[i], spreads[i] = groups[label].median, groups[label].spread
+        ids = np.concatenate([window.known_ids() for window in chosen])
+        values = np.concatenate([window.values for window in chosen])
+        return _eighths((values - medians[ids]) / spreads[ids])
 
     def _shown(self, value: float) -> str:
         real = 2.0**value - 1.0 if self.is_positive_scale else value
@@ -333,5 +360,9 @@ def _quantised(window: NumberWindow, groups: dict[str, _Group]) -> npt.NDArray[n
     medians = np.array([groups[label].median if label in groups else 0.0 for label in window.labels])
     spreads = np.array([groups[label].spread if label in groups else 1.0 for label in window.labels])
     residual = (window.values - medians[window.codes]) / spreads[window.codes]
+    return _eighths(residual)
+
+
+def _eighths(residual: Floats) -> npt.NDArray[np.int16]:
     whole: npt.NDArray[np.int16] = np.clip(np.rint(8.0 * residual), -32000, 32000).astype(np.int16)
     return whole

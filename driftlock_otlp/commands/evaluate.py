@@ -1,0 +1,89 @@
+"""`evaluate`: judge detection on labelled data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
+from driftlock_otlp.commands.terminal import plain_table, standard_error, standard_output
+from driftlock_otlp.evaluation.result import SuiteResult, figure_text, to_json, to_markdown
+from driftlock_otlp.evaluation.suites import SUITES
+from driftlock_otlp.replay.outputs import replaced
+
+_DESCRIPTION = """\
+Judge detection on labelled data, through the code that scores live telemetry, and put it beside published
+figures and simple baselines. The data are not part of this project: --data names a directory that holds one
+folder for each set. The same data and settings give the same figures.
+
+suites:
+  nab   nab/: the Numenta Anomaly Benchmark, single metrics
+
+examples:
+  driftlock-otlp evaluate nab --data ~/data
+  driftlock-otlp evaluate nab --data ~/data --json results.json --report results.md"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "suites", metavar="SUITE", nargs="+", choices=list(SUITES), help="what to run: " + ", ".join(SUITES)
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="directory that holds the sets")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the figures as Markdown")
+    add_config_arguments(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments)
+    console = standard_output()
+    results = []
+    for name in dict.fromkeys(arguments.suites):
+        with _progress(name) as on_file:
+            results.append(SUITES[name](arguments.data, config, on_file))
+        _show(console, results[-1])
+    for path, text in ((arguments.json, to_json), (arguments.report, to_markdown)):
+        if path is not None:
+            with replaced(path) as stream:
+                stream.write(text(results))
+    return 0
+
+
+def _show(console: Console, result: SuiteResult) -> None:
+    console.print(f"{result.suite}: {result.data}", style="bold")
+    console.print(f"{result.split}. Settings: {result.settings}. {result.cost}.", style="dim")
+    for table in result.tables:
+        console.print()
+        console.print(table.title)
+        shown = plain_table("DETECTOR", *(column.upper() for column in table.columns), "SOURCE", right=table.columns)
+        for row in table.rows:
+            shown.add_row(row.detector, *map(figure_text, row.figures), row.source or "this run")
+        console.print(shown)
+        if table.note:
+            console.print(table.note, style="dim")
+    console.print()
+
+
+@contextmanager
+def _progress(suite: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on standard error what is being read: a bar on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield lambda name, number, count: print(f"{suite}: {number + 1} of {count}: {name}", file=sys.stderr)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=standard_error(), transient=True) as progress:
+        task = progress.add_task(suite, total=None)
+
+        def show(name: str, number: int, count: int) -> None:
+            progress.update(task, total=count, completed=number, description=f"{suite}: {name}")
+
+        yield show
+
+
+COMMAND = Command("evaluate", "judge detection on labelled data", _DESCRIPTION, _add_arguments, _run)

@@ -1,0 +1,1 @@
+"""Judges detection on labelled data, through the code that scores live telemetry."""

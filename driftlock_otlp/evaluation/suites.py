@@ -1,0 +1,15 @@
+"""The table of suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from driftlock_otlp.config.root import Config
+from driftlock_otlp.evaluation.nab import run_nab
+from driftlock_otlp.evaluation.result import SuiteResult
+
+Suite = Callable[[Path, Config, Callable[[str, int, int], None]], SuiteResult]
+
+SUITES: dict[str, Suite] = {"nab": run_nab}
+"""Suites by name, in the order in which they are run and listed."""

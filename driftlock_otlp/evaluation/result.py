@@ -77,9 +77,8 @@ def to_markdown(results: Sequence[SuiteResult]) -> str:
     """Return the results as a page of Markdown."""
     lines = ["# Evaluation", ""]
     for result in results:
-        lines += [
-            f"## {result.suite}", "", f"Data: {result.data}. {result.split}. Settings: {result.settings}. {result.cost}.",
-        ]  # fmt: skip
+        lines += [f"## {result.suite}", ""]
+        lines.append(f"Data: {result.data}. {result.split}. Settings: {result.settings}. {result.cost}.")
         for table in result.tables:
             lines += ["", f"### {table.title}", ""]
             lines.append("| detector | " + " | ".join(table.columns) + " | source |")

@@ -11,7 +11,10 @@ from driftlock_otlp.exporter.otlp_http_client import OtlpHttpExporter
 from driftlock_otlp.interfaces import Exporter, ExportResult
 from driftlock_otlp.model import Signal
 
-_CLIENTS: dict[str, Callable[[str, ExporterConfig], Exporter]] = {"otlp_grpc": OtlpGrpcExporter, "otlp_http": OtlpHttpExporter}
+_CLIENTS: dict[str, Callable[[str, ExporterConfig], Exporter]] = {
+    "otlp_grpc": OtlpGrpcExporter,
+    "otlp_http": OtlpHttpExporter,
+}
 
 
 def build_exporter(name: str, config: ExporterConfig) -> Exporter:

@@ -40,7 +40,7 @@ class RecentRequests:
         """Remember what is in the log from `position` on: a crash loses answers, too."""
         while entries := log.read(position, _READ_BYTES):
             for stored in entries:
-                if stored.entry.signal is not None:
+                if stored.entry.signal is not None and not stored.is_damaged:
                     self._remember(key_of(stored.entry), stored.entry.received_unix_nano, None)
             position = entries[-1].next_position
         self._forget()

@@ -37,7 +37,7 @@ async def run(kills: int, seed: int, directory: Path, say: Callable[[str], None]
         say: Takes a line of progress after each kill.
     """
     chance = random.Random(seed)
-    async with Trial(directory, seed, fault_every=100) as trial:
+    async with Trial(directory, seed, fault_every=120) as trial:
         await trial.start()
         trial.send()
         await trial.acknowledge(_WARM_REQUESTS)

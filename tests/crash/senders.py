@@ -24,6 +24,8 @@ ITEMS = 20
 _ITEMS_A_SENDER = 100_000_000
 _ANSWER_S = 10.0
 _PAUSE_S = 0.05
+_CALM_REQUESTS = 10
+"""After a fault, for the anomaly to end."""
 _RETRYABLE_GRPC = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
@@ -151,8 +153,12 @@ class Sender:
 
     def _request(self) -> bytes:
         count = len(self.acknowledged)
-        if self._fault_every and count and count % self._fault_every == 0:
-            self.break_down()
+        if self._fault_every and count:
+            if count % self._fault_every == 0:
+                self.break_down()
+            elif count % self._fault_every == self._fault_length + _CALM_REQUESTS and count > self._fault_every:
+                # A stream is less surprised by its second fault: the next one has a stream of its own.
+                self._traffic.service = f"shop-{self.number}-{count // self._fault_every}"
         is_faulty = self._fault_left > 0
         self._fault_left -= is_faulty
         if self.role.signal is Signal.LOGS:

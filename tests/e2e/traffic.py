@@ -25,11 +25,14 @@ class Traffic:
         seed: What it says.
         first_item: Number of the first item, to keep the times of several senders apart.
         service: Resource attribute `service.name`.
+
+    Attributes:
+        service: The same; what follows may be another's.
     """
 
     def __init__(self, seed: int = 1, first_item: int = 0, service: str = "shop") -> None:
         self._random = random.Random(seed)
-        self._service = service
+        self.service = service
         self._count = first_item
 
     def request(self, signal: Signal, item_count: int) -> bytes:
@@ -108,7 +111,7 @@ class Traffic:
         return START_UNIX_NANO + self._count * STEP_NANO
 
     def _name(self, resource: Any) -> None:
-        _add(resource.attributes, "service.name", self._service)
+        _add(resource.attributes, "service.name", self.service)
 
 
 def times(signal: Signal, message: Any) -> list[int]:

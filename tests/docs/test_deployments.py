@@ -297,7 +297,9 @@ def test_unit_does_not_restart_what_is_configured_wrongly(tmp_path: Path) -> Non
 def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
     text = (DEPLOY / "systemd/driftlock-otlp.service").read_text(encoding="utf-8")
     installed = tmp_path / "driftlock-otlp.service"
-    installed.write_text(text.replace("/opt/driftlock/bin/driftlock-otlp", sys.executable))
+    program = tmp_path / "driftlock-otlp"
+    program.symlink_to(sys.executable)  # The interpreter's own path may hold a blank.
+    installed.write_text(text.replace("/opt/driftlock/bin/driftlock-otlp", str(program)))
     for arguments in (["verify", "--man=no"], ["security", "--offline=true", "--threshold=20"]):
         done = subprocess.run(
             ["systemd-analyze", *arguments, installed],

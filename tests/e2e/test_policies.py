@@ -171,7 +171,11 @@ async def test_anomalous_records_go_to_a_destination_of_their_own(new_sidecar: N
 
 
 async def test_own_events_that_come_back_are_forwarded_but_not_scored(new_sidecar: NewSidecar) -> None:
-    async with fault(new_sidecar, {"forward": {"exporters": ["otlp_grpc"], "policy": "tag"}}) as scene:
+    settings = {
+        "forward": {"exporters": ["otlp_grpc"], "policy": "tag"},
+        "receiver": {"dedup_window": "0s"},  # The same event again and again is meant.
+    }
+    async with fault(new_sidecar, settings) as scene:
         sidecar = scene.sidecar
 
         async def scored_records() -> int:

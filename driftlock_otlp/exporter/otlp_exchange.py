@@ -9,24 +9,17 @@ from urllib.parse import urlsplit
 
 from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import DecodeError as ProtobufDecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from driftlock_otlp.config.values import mask_user
 from driftlock_otlp.errors import ConfigError, DownstreamTooLargeError, DownstreamUnavailableError
 from driftlock_otlp.interfaces import ExportResult
 from driftlock_otlp.model import Signal
+from driftlock_otlp.otlp.decode import response_class
 
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 """What a header's value may be, in HTTP and gRPC."""
 
 _QUOTE_CHARACTERS = 300
-_RESPONSES: dict[Signal, Any] = {
-    Signal.LOGS: ExportLogsServiceResponse,
-    Signal.METRICS: ExportMetricsServiceResponse,
-    Signal.TRACES: ExportTraceServiceResponse,
-}
 
 
 def check_size(name: str, n_bytes: int, max_bytes: int) -> None:
@@ -60,7 +53,7 @@ def read_result(signal: Signal, answer: bytes, *, is_json: bool = False) -> Expo
             taken: the result's message says so.
         is_json: Whether it is JSON, not protobuf.
     """
-    response = _RESPONSES[signal]
+    response: Any = response_class(signal)
     try:
         message = Parse(answer, response(), ignore_unknown_fields=True) if is_json else response.FromString(answer)
         partial = message.partial_success

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -39,12 +40,12 @@ from driftlock_otlp.detection.baseline import (
     prepared_state,
 )
 from driftlock_otlp.detection.calibration import Calibration
-from driftlock_otlp.detection.claims import Claim, Sizes
+from driftlock_otlp.detection.claims import Change, Claim, Sizes
 from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.points import PointScores, StreamPoints
+from driftlock_otlp.detection.records import RecordEvidence, RecordScorer
 
-ALGORITHM = "cbad-1"
+ALGORITHM = "cbad-2"
 """Part of the fingerprint; changes whenever scores change."""
 
 LAG_WINDOWS = 6
@@ -64,8 +65,6 @@ _GOVERNOR_BITS = 1.0
 _DAY_S = 86_400.0
 _CALM_WINDOWS_PER_DAY = 8_640.0
 """One window per ten seconds: the pace for which the bars give one false alarm a day."""
-
-_POINT_CLAIM = Claim("", "point", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,8 @@ class WindowScore:
         vector: Raw evidence of each claim, float64, (d,); NaN where it does not apply.
         evaluation: Raw evidence and facts; None before the baseline is ready.
         prepared: The window in the baseline's form.
-        points: Point novelty, for streams of time series.
+        records: Evidence record by record, one entry for each of the stream's record scorers, whose
+            claims come first.
     """
 
     columns: Columns
@@ -137,12 +137,17 @@ class WindowScore:
     claims: list[Claim] = field(default_factory=list)
     vector: Floats = field(default_factory=lambda: np.zeros(0))
     evaluation: Evaluation | None = None
-    points: PointScores | None = None
+    records: list[RecordEvidence | None] = field(default_factory=list)
 
     @property
     def score(self) -> float:
         """Oddness in [0, 1]: 0 while warming up, 0.5 at the bar of an immediate alarm."""
         return to_score(self.margin_bits)
+
+    @property
+    def record_margin_bits(self) -> float:
+        """Largest margin of any record; -inf where no record scorer says anything."""
+        return max((float(found.margins.max()) for found in self.records if found is not None), default=-math.inf)
 
     @property
     def sizes(self) -> Sizes:
@@ -165,12 +170,15 @@ class StreamDetector:
     Args:
         settings: What to compare with, and when to call it odd.
         compressor: Judges order and structure.
+        record_scorers: Judge its records one by one; not shared with another stream.
     """
 
-    def __init__(self, settings: DetectorSettings, compressor: Compressor) -> None:
+    def __init__(
+        self, settings: DetectorSettings, compressor: Compressor, record_scorers: Sequence[RecordScorer] = ()
+    ) -> None:
         self._settings = settings
+        self._record_scorers = record_scorers
         self.baseline = Baseline(settings.baseline_windows, settings.baseline_records, compressor)
-        self.points = StreamPoints()
         # Longer than the calibration looks back, so that the last fit can be done again.
         self._history: deque[Floats] = deque(maxlen=settings.calibration_windows + LAG_WINDOWS + _REFIT_WINDOWS)
         self._history_total = 0
@@ -219,13 +227,13 @@ class StreamDetector:
         """
         prepared = self.baseline.prepare(columns, log2_rate(columns.record_count, duration_s))
         score = WindowScore(columns, prepared, closed_unix_nano)
-        score.points = self.points.score_one(columns)
+        score.records = [scorer.score_one(columns) for scorer in self._record_scorers]
         if not self.baseline.is_ready:
             return score
         score.evaluation = self.baseline.evaluate(prepared)
-        score.claims = [_POINT_CLAIM, *self.baseline.claims]
-        point_bits = math.nan if score.points is None else float(score.points.bits.max())
-        score.vector = np.concatenate(([point_bits], score.evaluation.values))
+        score.claims = self._claims()
+        of_records = [math.nan if found is None else float(found.bits.max()) for found in score.records]
+        score.vector = np.concatenate((of_records, score.evaluation.values))
         if self._calibration is None:
             return score
         self._judge(score, self._calibration)
@@ -233,7 +241,8 @@ class StreamDetector:
 
     def learn_one(self, score: WindowScore) -> None:
         """Take in a window that was scored just before."""
-        self.points.learn_one(score.columns, score.points)
+        for scorer, found in zip(self._record_scorers, score.records, strict=True):
+            scorer.learn_one(score.columns, found)
         self._recent.append(score.prepared)
         if score.is_alarm:
             self._governor_bits += _GOVERNOR_BITS
@@ -278,8 +287,9 @@ class StreamDetector:
             margins = np.minimum(0.25 * saved - bar, -1.0)
         else:
             margins = np.full(n, -np.inf)
-        if score.points is not None:
-            margins = np.maximum(margins, np.minimum(score.points.margins, math.inf if score.is_warm else -1.0))
+        for found in score.records:
+            if found is not None:
+                margins = np.maximum(margins, np.minimum(found.margins, math.inf if score.is_warm else -1.0))
         result: Floats = margins
         return result
 
@@ -291,14 +301,21 @@ class StreamDetector:
         if score.is_warm:
             top = float(score.column_bits.max())
             for claim, bits in zip(score.claims, score.column_bits, strict=True):
-                if claim.name not in {"point", "rate"} and bits > 0.25 * top:
+                if claim.column and claim.name != "rate" and bits > 0.25 * top:
                     weights[claim.column] = max(weights.get(claim.column, 0.0), float(bits / max(top, 1e-9)))
         else:
-            weights = {claim.column: 1.0 for claim in score.claims if claim.name not in {"point", "rate"}}
+            weights = {claim.column: 1.0 for claim in score.claims if claim.column and claim.name != "rate"}
         saved = self.baseline.record_bits(score.prepared, weights)
-        if score.points is not None:
-            saved = np.maximum(saved, score.points.bits)
+        for found in score.records:
+            if found is not None:
+                saved = np.maximum(saved, found.bits)
         return saved
+
+    def record_change(self, score: WindowScore, index: int) -> tuple[str, Change]:
+        """Return the column and the words of what a record scorer found oddest, by the index of its claim."""
+        found = score.records[index]
+        row = found.strongest if found is not None else 0
+        return self._record_scorers[index].explain(score.columns, row)
 
     def usual(self, index: int) -> float:
         """Return the median of a claim's evidence over the calibration; NaN while the claim is silent."""
@@ -309,7 +326,7 @@ class StreamDetector:
         """Return everything remembered, as plain values and arrays."""
         return {
             "baseline": self.baseline.state(),
-            "points": self.points.state(),
+            "records": [scorer.state() for scorer in self._record_scorers],
             "history": [*self._history],
             "history_total": self._history_total,
             "since_refit": self._since_refit,
@@ -328,7 +345,8 @@ class StreamDetector:
     def restore(self, state: dict[str, Any]) -> None:
         """Become the detector that gave this state."""
         self.baseline.restore(state["baseline"])
-        self.points.restore(state["points"])
+        for scorer, its_state in zip(self._record_scorers, state["records"], strict=True):
+            scorer.restore(its_state)
         self._history.extend(state["history"])
         self._history_total = state["history_total"]
         self._since_refit = state["since_refit"]
@@ -343,6 +361,9 @@ class StreamDetector:
         self._is_open = state["is_open"]
         self._open_windows, self._calm_windows = state["open_windows"], state["calm_windows"]
 
+    def _claims(self) -> list[Claim]:
+        return [*(scorer.claim for scorer in self._record_scorers), *self.baseline.claims]
+
     def _judge(self, score: WindowScore, calibration: Calibration) -> None:
         known = len(calibration.median)
         score.is_warm = True
@@ -355,8 +376,7 @@ class StreamDetector:
         level = self._settings.significance
         score.is_flagged = score.p_value <= level or score.bits >= -math.log2(level)
         score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
-        point_margin = -math.inf if score.points is None else float(score.points.margins.max())
-        score.margin_bits = max(score.margin_bits, point_margin)
+        score.margin_bits = max(score.margin_bits, score.record_margin_bits)
         score.is_fired = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
         score.is_alarm = score.is_fired and not self._is_open
         if self._is_open:
@@ -407,7 +427,7 @@ class StreamDetector:
             return
         self._since_refit += 1
         if self._calibration is None or last < _YOUNG_WINDOWS or self._since_refit >= _REFIT_WINDOWS:
-            self._fit(first, last, len(self.baseline.claims) + 1)
+            self._fit(first, last, len(self._claims()))
             self._since_refit = 0
 
     def _fit(self, first: int, last: int, width: int) -> None:
@@ -418,7 +438,7 @@ class StreamDetector:
         for i, row in enumerate(rows):
             known = min(len(row), width)
             history[i, :known] = row[:known]
-        claims = [_POINT_CLAIM, *self.baseline.claims][:width]
+        claims = self._claims()[:width]
         self._calibration = Calibration(
             history,
             np.array([claim.unit for claim in claims]),

@@ -54,12 +54,12 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
     for index in _strongest_claims(score):
         claim = score.claims[index]
         column = claim.column
-        if claim.name == "point":
-            column, change = _point_change(detector, score)
+        if index < len(score.records):
+            column, change = detector.record_change(score, index)
         else:
             change = _change(detector, score, claim, noun)
         if any(item.column == column for item in evidence):
-            continue  # a column's points and its windows are told as one
+            continue  # a column's records and its windows are told as one
         if evidence and change.observed and change.observed == change.expected:
             continue  # rounded for people there is no difference to tell
         text = change.text.replace("{label}", _quoted(change.label, quote_max_bytes))
@@ -86,8 +86,9 @@ def severity(margin_bits: float) -> AnomalySeverity:
 def _strongest_claims(score: WindowScore) -> list[int]:
     """Return one claim per column, strongest first."""
     bits = score.column_bits.copy()
-    if score.points is not None and score.points.margins.max() >= 0:
-        bits[0] = max(bits[0], float(score.points.bits.max()))
+    for index, found in enumerate(score.records):
+        if found is not None and found.margins.max() >= 0:
+            bits[index] = max(bits[index], float(found.bits.max()))
     # What says which symbol or value it was tells people more than what it costs to compress.
     telling = {
         claim.column for claim, b in zip(score.claims, bits, strict=True) if claim.name != "order" and b >= _LEAST_BITS
@@ -96,7 +97,7 @@ def _strongest_claims(score: WindowScore) -> list[int]:
     seen: set[str] = set()
     for index in np.argsort(-bits, kind="stable"):
         claim = score.claims[index]
-        column = claim.column
+        column = claim.column or claim.name
         if claim.name == "order" and column in telling:
             continue
         if column in seen or (chosen and bits[index] < _LEAST_BITS) or len(chosen) == _MOST_COLUMNS:
@@ -125,28 +126,6 @@ def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: st
         f"{score.vector[index]:.2f} bits",
         f"{usual:.2f} bits",
     )
-
-
-def _point_change(detector: StreamDetector, score: WindowScore) -> tuple[str, Change]:
-    """Return the column of the most surprising point, and the point in words."""
-    assert score.points is not None  # noqa: S101 - a point claim leads only where points are
-    row = score.points.strongest
-    seconds = float(score.columns.time_unix_nano[row]) / 1e9
-    best: tuple[str, Change] | None = None
-    best_bits = -1.0
-    for name, number in score.columns.numbers.items():
-        value = float(number.values[row])
-        if not number.is_point_series or not np.isfinite(value):
-            continue
-        given = score.columns.categories[number.given] if number.given else None
-        label = given.labels[given.codes[row]] if given is not None and given.codes[row] >= 0 else ""
-        bits = detector.points.bits(name, label, seconds, value)
-        if bits > best_bits:
-            nearest = detector.points.nearest(name, label, value)
-            of = " of {label}" if label else ""
-            text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
-            best, best_bits = (name, Change(label, text, f"{value:.5g}", f"{nearest:.5g}")), bits
-    return best or ("value", Change("", "a value unlike any seen before", "", ""))
 
 
 def _rows(saved: Floats) -> list[int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.columns import Columns, Floats
+from driftlock_otlp.detection.claims import Change, Claim
+from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.novelty import PointSeries
+from driftlock_otlp.detection.records import RecordEvidence
 
 _MOST_SERIES = 1000
 """Series followed per stream; the least recently seen one makes room."""
@@ -21,24 +22,6 @@ _PACE_WEIGHT = 2.0
 """Bits owed for each doubling beyond that pace: the tail of real noise is heavier than exponential, so
 one bit each would let the alarms of a fast series multiply."""
 _DAY_S = 86_400.0
-
-
-@dataclass(slots=True)
-class PointScores:
-    """Surprise of every record's points.
-
-    Attributes:
-        bits: float64, (n,), >= 0: the record's most surprising point.
-        margins: float64, (n,): bits beyond its budget; at or above 0 is an alarm.
-    """
-
-    bits: Floats
-    margins: Floats
-
-    @property
-    def strongest(self) -> int:
-        """Row of the largest margin."""
-        return int(np.argmax(self.margins))
 
 
 class _Pace:
@@ -65,16 +48,18 @@ class _Pace:
 class StreamPoints:
     """The point series of one stream, by column and symbol."""
 
+    claim = Claim("", "point", "value")
+
     def __init__(self) -> None:
         self._series: OrderedDict[tuple[str, str], tuple[PointSeries, _Pace]] = OrderedDict()
 
-    def score_one(self, columns: Columns) -> PointScores | None:
+    def score_one(self, columns: Columns) -> RecordEvidence | None:
         """Return the surprise of each record of a window; None if it holds no point series."""
-        scores: PointScores | None = None
+        scores: RecordEvidence | None = None
         naming_bits = math.log2(max(len(self._series), 1))
         for row, key, time_s, value in _points(columns):
             if scores is None:
-                scores = PointScores(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
+                scores = RecordEvidence(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
             series, pace = self._series.get(key, (None, None))
             if series is None or pace is None:
                 continue
@@ -86,7 +71,7 @@ class StreamPoints:
             scores.margins[row] = max(scores.margins[row], margin)
         return scores
 
-    def learn_one(self, columns: Columns, scores: PointScores | None) -> None:
+    def learn_one(self, columns: Columns, scores: RecordEvidence | None) -> None:
         """Take a window's points as seen. A value is novel only once, whatever the verdict."""
         for row, key, time_s, value in _points(columns):
             known = self._series.get(key)
@@ -101,15 +86,19 @@ class StreamPoints:
             known[0].learn_one(time_s, value, alarmed_with_bits=bits)
             known[1].learn(time_s)
 
-    def bits(self, column: str, label: str, time_s: float, value: float) -> float:
-        """Return the surprise of one point in its own series, bits; 0 for an unknown series."""
-        known = self._series.get((column, label))
-        return known[0].score_one(time_s, value) if known else 0.0
-
-    def nearest(self, column: str, label: str, value: float) -> float:
-        """Return the nearest value that the series had shown before; NaN if none."""
-        known = self._series.get((column, label))
-        return known[0].nearest(value) if known else math.nan
+    def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
+        """Return the column of a record's most surprising point, and the point in words."""
+        best: tuple[str, Change] | None = None
+        best_bits = -1.0
+        for _, (name, label), time_s, value in _points(columns, row):
+            series, _ = self._series.get((name, label), (None, None))
+            bits = series.score_one(time_s, value) if series else 0.0
+            if bits > best_bits:
+                nearest = series.nearest(value) if series else math.nan
+                of = " of {label}" if label else ""
+                text = f"{name}{of} is {value:.5g}; the nearest value seen before is {nearest:.5g}"
+                best, best_bits = (name, Change(label, text, f"{value:.5g}", f"{nearest:.5g}")), bits
+        return best or ("value", Change("", "a value unlike any seen before", "", ""))
 
     def state(self) -> list[Any]:
         """Return everything remembered, as plain values and arrays."""
@@ -125,15 +114,18 @@ class StreamPoints:
         )
 
 
-def _points(columns: Columns) -> list[tuple[int, tuple[str, str], float, float]]:
-    """Return (row, (column, symbol), seconds, value) of every finite point, in the window's order."""
+def _points(columns: Columns, only: int | None = None) -> list[tuple[int, tuple[str, str], float, float]]:
+    """Return (row, (column, symbol), seconds, value) of every finite point, or of one row's, in the window's order."""
     found = []
     seconds = columns.time_unix_nano / 1e9
     for name, number in columns.numbers.items():
         if not number.is_point_series:
             continue
         given = columns.categories[number.given] if number.given else None
-        for row in np.flatnonzero(np.isfinite(number.values)):
+        rows = np.flatnonzero(np.isfinite(number.values)) if only is None else [only]
+        for row in rows:
+            if not math.isfinite(number.values[row]):
+                continue
             label = given.labels[given.codes[row]] if given is not None and given.codes[row] >= 0 else ""
             found.append((int(row), (name, label), float(seconds[row]), float(number.values[row])))
     return found

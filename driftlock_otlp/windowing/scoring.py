@@ -24,7 +24,7 @@ from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, Strea
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
-from driftlock_otlp.windowing.streams import new_shaper, split_request
+from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, split_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
 
 _MAX_AHEAD_NANO = 3_600 * 10**9
@@ -250,7 +250,7 @@ class StreamScoring:
     def _stream(self, key: StreamKey) -> TrackedStream:
         stream = self._streams.get(key)
         if stream is None:
-            detector = StreamDetector(self._settings[key.kind], self._compressor)
+            detector = StreamDetector(self._settings[key.kind], self._compressor, new_record_scorers(key.kind))
             stream = TrackedStream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
             self._streams[key] = stream
         return stream

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from driftlock_otlp.detection.points import StreamPoints
+from driftlock_otlp.detection.records import RecordScorer
 from driftlock_otlp.model import Signal, StreamKind
 from driftlock_otlp.windowing import logs, metrics, traces
 from driftlock_otlp.windowing.batch import Shaper, StreamBatch
@@ -20,6 +22,12 @@ _SHAPERS: dict[str, Callable[[], Shaper]] = {
     StreamKind.METRICS.value: metrics.MetricShaper,
     StreamKind.TRACES.value: traces.TraceShaper,
     StreamKind.GEN_AI.value: GenAiShaper,
+}
+_RECORD_SCORERS: dict[str, tuple[Callable[[], RecordScorer], ...]] = {
+    StreamKind.LOGS.value: (),
+    StreamKind.METRICS.value: (StreamPoints,),
+    StreamKind.TRACES.value: (),
+    StreamKind.GEN_AI.value: (),
 }
 
 
@@ -45,3 +53,12 @@ def new_shaper(kind: str) -> Shaper:
         kind: Value of a `StreamKind`.
     """
     return _SHAPERS[kind]()
+
+
+def new_record_scorers(kind: str) -> list[RecordScorer]:
+    """Return the record scorers of a stream, which remember nothing yet.
+
+    Args:
+        kind: Value of a `StreamKind`.
+    """
+    return [make() for make in _RECORD_SCORERS[kind]]

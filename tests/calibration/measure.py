@@ -18,6 +18,7 @@ from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore
 from driftlock_otlp.detection.explain import explain
 from driftlock_otlp.windowing.scoring import detector_settings
+from driftlock_otlp.windowing.streams import new_record_scorers
 from tests.calibration.synthetic import DAY_WINDOWS, WINDOW_S, LogStream, MetricStream, TraceStream
 
 Stream = LogStream | MetricStream | TraceStream
@@ -142,8 +143,12 @@ class Watch:
         self.stream: Stream = STREAMS[kind](seed)
         self.settings = settings or detector_settings(Config(), kind)
         self.compressor = compressor or new_compressor("auto")
-        self.detector = StreamDetector(self.settings, self.compressor)
+        self.detector = self.new_detector()
         self.clock_unix_nano = 0
+
+    def new_detector(self) -> StreamDetector:
+        """Return a detector like its own that remembers nothing."""
+        return StreamDetector(self.settings, self.compressor, new_record_scorers(self.kind))
 
     def score(self, fault: str = "", size: float = 0.0) -> WindowScore:
         """Draw the next window and score it."""
@@ -170,7 +175,7 @@ class Watch:
         other = Watch.__new__(Watch)
         other.kind, other.settings, other.compressor = self.kind, self.settings, self.compressor
         other.stream = copy.deepcopy(self.stream)
-        other.detector = StreamDetector(self.settings, self.compressor)
+        other.detector = other.new_detector()
         other.detector.restore(copy.deepcopy(self.detector.state()))
         other.clock_unix_nano = self.clock_unix_nano
         return other
@@ -210,7 +215,7 @@ def inject(watch: Watch, fault: Fault, power: Power) -> None:
 
 def leading_claim(score: WindowScore) -> str:
     """Return `column/claim` of the strongest claim, `points` if a point alone alarmed."""
-    if score.points is not None and score.points.margins.max() >= score.margin_bits:
+    if score.record_margin_bits >= score.margin_bits:
         return "points"
     claim = score.claims[int(score.column_bits.argmax())]
     return f"{claim.column}/{claim.name}"

@@ -267,7 +267,7 @@ def test_a_window_below_the_bar_alarms_if_one_of_the_three_before_was_as_odd(log
     for silent, fires in ((0, True), (1, True), (2, True), (3, False)):
         state = detector.state()
         state["recent_bits"] = ([score.bits] + [0.0] * silent)[-3:]
-        again = StreamDetector(logs.settings, logs.compressor)
+        again = logs.new_detector()
         again.restore(decode_state(encode_state(state)))
         fired = again.score_one(score.columns, score.closed_unix_nano, 10.0).is_fired
         assert fired == fires
@@ -344,7 +344,7 @@ def test_the_governor_holds_back_an_alarm_just_above_the_bar(logs: Watch) -> Non
     state = logs.detector.state()
     for governor, fires in ((0.0, True), (1.0, False)):
         state["governor_bits"], state["recent_bits"] = governor, [0.0] * 3
-        again = StreamDetector(logs.settings, logs.compressor)
+        again = logs.new_detector()
         again.restore(decode_state(encode_state(state)))
         assert again.score_one(score.columns, score.closed_unix_nano, 10.0).is_alarm == fires
 
@@ -379,7 +379,7 @@ def test_a_stream_of_fast_windows_has_higher_bars(logs: Watch) -> None:
     bars = []
     for interval_s in (60.0, 10.0, 2.5):
         state["interval_s"] = interval_s
-        again = StreamDetector(logs.settings, logs.compressor)
+        again = logs.new_detector()
         again.restore(decode_state(encode_state(state)))
         found = again.score_one(score.columns, score.closed_unix_nano, 10.0)
         bars.append(found.bits - found.margin_bits)
@@ -396,7 +396,7 @@ def test_a_restored_detector_goes_on_bit_for_bit(kind: str, windows: int) -> Non
     watch = Watch(kind, 2)
     for i in range(windows):
         watch.step(*(GROSS[kind] if i == 70 else ("", 0.0)))
-    again = StreamDetector(watch.settings, watch.compressor)
+    again = watch.new_detector()
     again.restore(decode_state(encode_state(watch.detector.state())))
     for i in range(36):
         watch.clock_unix_nano += 10**10

@@ -11,6 +11,7 @@ from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector
 from driftlock_otlp.detection.explain import Explanation, explain, severity
 from driftlock_otlp.model import AnomalySeverity
+from driftlock_otlp.windowing.streams import new_record_scorers
 from tests.calibration.measure import FAULT_COLUMNS, Fault, Watch
 from tests.unit.detection.examples import COMPRESSOR, category, number
 
@@ -111,7 +112,7 @@ def test_the_records_named_are_those_that_the_fault_touched(watches: dict[tuple[
 
 
 def test_of_several_point_series_the_one_that_leapt_is_told() -> None:
-    detector = StreamDetector(DetectorSettings(), COMPRESSOR)
+    detector = StreamDetector(DetectorSettings(), COMPRESSOR, new_record_scorers("metrics"))
     random = np.random.default_rng(8)
 
     def points(clock: int, mean: float) -> Columns:

@@ -30,6 +30,10 @@ def learn(made: StreamPoints, columns: Columns) -> None:
     made.learn_one(columns, made.score_one(columns))
 
 
+def told(made: StreamPoints, name: str, value: float) -> str:
+    return made.explain(one_window(0.0, {name: value}), 0)[1].text
+
+
 def taught(count: int, names: str = "a", step_s: float = 300.0) -> StreamPoints:
     random = np.random.default_rng(4)
     made = StreamPoints()
@@ -99,8 +103,8 @@ def test_the_least_recently_seen_series_makes_room(monkeypatch: pytest.MonkeyPat
     for time_s, name in enumerate("abcad"):
         learn(made, one_window(float(time_s), {name: 1.0}))
     assert [key for key, *_ in made.state()] == [["value", "c"], ["value", "a"], ["value", "d"]]
-    assert math.isnan(made.nearest("value", "b", 1.0))
-    assert made.nearest("value", "a", 7.0) == 1.0
+    assert "nearest value seen before is nan" in told(made, "b", 1.0)
+    assert "nearest value seen before is 1" in told(made, "a", 7.0)
 
 
 def test_an_alarm_is_not_repeated_while_it_is_held() -> None:
@@ -137,5 +141,6 @@ def test_a_series_without_a_symbol_has_the_empty_name() -> None:
     columns = Columns(1, np.zeros(1, dtype=np.int64), {}, {"value": number([3.0], is_point_series=True)})
     made = StreamPoints()
     learn(made, columns)
-    assert made.nearest("value", "", 9.0) == 3.0
+    column, change = made.explain(columns, 0)
+    assert (column, change.label, change.expected) == ("value", "", "3")
     assert isinstance(PointSeries.of_state(made.state()[0][1]), PointSeries)

@@ -1,0 +1,69 @@
+"""Evidence record by record: what a window's evidence is too coarse to say.
+
+A window is judged as a whole by the baseline. Beside it, the detector of a stream holds record
+scorers for what its kind can tell of single records: a point of a time series unlike any seen,
+lines of a new template, a session that no known one resembles. Their evidence joins the
+window's as claims of its own, and raises an alarm by itself when it exceeds its own budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from driftlock_otlp.detection.claims import Change, Claim
+from driftlock_otlp.detection.columns import Columns, Floats
+
+
+@dataclass(slots=True)
+class RecordEvidence:
+    """How odd each record of a window is.
+
+    Attributes:
+        bits: float64, (n,), >= 0: surprise of the record, 0 where nothing is said of it.
+        margins: float64, (n,): bits beyond its budget; at or above 0 is an alarm, -inf where
+            nothing is said of it.
+    """
+
+    bits: Floats
+    margins: Floats
+
+    @property
+    def strongest(self) -> int:
+        """Row of the largest margin."""
+        return int(np.argmax(self.margins))
+
+
+class RecordScorer(Protocol):
+    """Judges the records of one stream, window by window.
+
+    `score_one` changes nothing; `learn_one` takes the same window in afterwards. Equal input
+    gives equal evidence, also after `restore`.
+    """
+
+    @property
+    def claim(self) -> Claim:
+        """How its evidence is called beside the window's; without a column."""
+        ...
+
+    def score_one(self, columns: Columns) -> RecordEvidence | None:
+        """Return the evidence of a window's records; None if it has nothing to judge in it."""
+        ...
+
+    def learn_one(self, columns: Columns, evidence: RecordEvidence | None) -> None:
+        """Take in a window that was scored just before."""
+        ...
+
+    def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
+        """Return the column that makes a record odd, and the difference in words; before it is learned."""
+        ...
+
+    def state(self) -> Any:
+        """Return everything remembered, as plain values and arrays."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Become the scorer that gave this state."""
+        ...

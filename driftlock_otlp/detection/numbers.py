@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvidence, Sizes
-from driftlock_otlp.detection.codelength import alphabet_evidence, log2_mean_exp2, mix
+from driftlock_otlp.detection.codelength import log2_mean_exp2, mix
 from driftlock_otlp.detection.columns import Category, Codes, Floats, Ints, Number
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.groups import BaselineGroups, SortedGroups, group_edges
 from driftlock_otlp.detection.order import ORDER_RECORDS, OrderJudge
 
-_BINS = 16
 _MOST_GROUPS = 64
 """Symbols judged separately in one window; the most frequent ones."""
 _FEWEST_BASELINE = 8
@@ -57,13 +56,19 @@ class NumberWindow:
         return self.value_ids
 
 
-@dataclass(slots=True)
-class _Group:
-    """Baseline values of one symbol."""
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Evidence of the groups of one window, those judged.
 
-    values: Floats
-    median: float
-    spread: float
+    Attributes:
+        shift_labels, shifts: Groups with enough values for `shift`, and theirs; float64, (g,), bits.
+        level_labels, levels: The same for `level`, in sigmas.
+    """
+
+    shift_labels: list[str]
+    shifts: Floats
+    level_labels: list[str]
+    levels: Floats
 
 
 class NumberModel:
@@ -91,7 +96,7 @@ class NumberModel:
         ]
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
-        self._groups: dict[str, _Group] | None = None
+        self._groups: BaselineGroups | None = None
         self._recent: npt.NDArray[np.int16] | None = None
         self._order = OrderJudge()
 
@@ -124,22 +129,13 @@ class NumberModel:
         """Return the evidence for each of `claims`; changes nothing that later results rest on."""
         values = np.full(len(self.claims), np.nan)
         groups = self._baseline_groups()
-        if len(window.values) == 0 or not groups:
+        if len(window.values) == 0 or not len(groups.values):
             return ColumnEvidence(values)
-        shifts, levels = [], []
-        for label, own in self._own_groups(window):
-            group = groups.get(label)
-            if group is None:
-                continue
-            if self._has_shift(group):
-                shifts.append(_shift_evidence(group.values, np.sort(own)))
-            if self._has_level(own, group):
-                levels.append(_level_sigmas(own, group))
-        if shifts:
-            evidence = np.array(shifts)
-            values[0] = mix(float(evidence.sum()), log2_mean_exp2(evidence))
-        if levels:
-            values[1] = max(levels)
+        judged = self._judge_groups(window, groups)
+        if len(judged.shifts):
+            values[0] = mix(float(judged.shifts.sum()), log2_mean_exp2(judged.shifts))
+        if len(judged.levels):
+            values[1] = float(judged.levels.max())
         values[2], sizes = self._judge_order(window, groups, compressor)
         return ColumnEvidence(values, sizes)
 
@@ -170,7 +166,7 @@ class NumberModel:
             at = np.flatnonzero(window.codes == code)
             if group is None or len(group.values) < _FEWEST_BASELINE or not len(at):
                 continue
-            edges = _edges(group.values)[1::2]
+            edges = group_edges(group.values)[1::2]
             own_bins = np.searchsorted(edges, window.values[at], side="right")
             base = np.bincount(np.searchsorted(edges, group.values, side="right"), minlength=len(edges) + 1)
             own = np.bincount(own_bins, minlength=len(edges) + 1)
@@ -184,18 +180,15 @@ class NumberModel:
 
     def change(self, window: NumberWindow, claim: Claim, noun: str) -> Change:
         """Return the group of values that says most, in words."""
-        groups = self._baseline_groups()
-        best, best_bits = None, -np.inf
-        for label, own in self._own_groups(window):
-            group = groups.get(label)
-            if group is None or not (self._has_level(own, group) if claim.name == "level" else self._has_shift(group)):
-                continue
-            bits = _level_sigmas(own, group) if claim.name == "level" else _shift_evidence(group.values, np.sort(own))
-            if bits > best_bits:
-                best, best_bits = (label, own, group), bits
-        if best is None:
+        judged = self._judge_groups(window, self._baseline_groups())
+        by_level = claim.name == "level"
+        labels, evidence = (judged.level_labels, judged.levels) if by_level else (judged.shift_labels, judged.shifts)
+        if not len(evidence):
             return Change("", f"{self.name} changed", "", "")
-        label, own, group = best
+        label = labels[int(np.argmax(evidence))]
+        group = self._baseline_groups().get(label)
+        assert group is not None  # noqa: S101 - for the type checker: it has been judged
+        own = window.values[window.codes == window.labels.index(label)]
         observed, expected = self._shown(float(np.median(own))), self._shown(group.median)
         of = " of {label}" if label else ""
         if claim.name == "order":
@@ -227,49 +220,43 @@ class NumberModel:
         self._groups = self._recent = None
         self._order.forget()
 
-    def _has_shift(self, group: _Group) -> bool:
-        return len(group.values) >= _FEWEST_BASELINE
-
-    def _has_level(self, own: Floats, group: _Group) -> bool:
-        least_own, least_baseline = self._fewest_for_level
-        return len(own) >= least_own and len(group.values) >= least_baseline
-
     def _number(self, window: NumberWindow) -> None:
         window.ids = np.array([self._ids.setdefault(label, len(self._ids)) for label in window.labels], dtype=np.int32)
         window.value_ids = None
 
-    def _own_groups(self, window: NumberWindow) -> list[tuple[str, Floats]]:
-        if len(window.labels) == 1:
-            return [(window.labels[0], window.values)] if len(window.values) else []
-        counts = np.bincount(window.codes, minlength=len(window.labels))
-        chosen = np.argsort(-counts, kind="stable")[:_MOST_GROUPS]
-        order = np.argsort(window.codes, kind="stable")
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        return [(window.labels[i], window.values[order[starts[i] : starts[i + 1]]]) for i in chosen if counts[i]]
+    def _judge_groups(self, window: NumberWindow, groups: BaselineGroups) -> _Judged:
+        """Return what each of the window's most frequent groups says that the baseline knows well enough."""
+        own = SortedGroups(window.codes, window.values, len(window.labels))
+        chosen = np.argsort(-own.counts, kind="stable")[:_MOST_GROUPS]
+        codes = groups.codes_of([window.labels[i] for i in chosen])
+        held = np.where(codes >= 0, groups.counts[codes], 0)
+        least_own, least_baseline = self._fewest_for_level
+        has_shift = (held >= _FEWEST_BASELINE) & (own.counts[chosen] > 0)
+        has_level = (held >= least_baseline) & (own.counts[chosen] >= least_own)
+        shifts = groups.shift_evidence(codes[has_shift], own, chosen[has_shift])
+        at, base = chosen[has_level], codes[has_level]
+        # The constant stands for the slow swing of the level itself, which more values do not average out.
+        allowed = groups.spread[base] * np.sqrt(1.0 / own.counts[at] + _LEVEL_SWING)
+        levels = np.abs(own.medians()[at] - groups.median[base]) / allowed
+        return _Judged([window.labels[i] for i in chosen[has_shift]], shifts, [window.labels[i] for i in at], levels)
 
-    def _baseline_groups(self) -> dict[str, _Group]:
+    def _baseline_groups(self) -> BaselineGroups:
         if self._groups is None:
-            self._groups = {}
-            if self._windows:
-                codes = np.concatenate([window.known_ids() for window in self._windows])
-                values = np.concatenate([window.values for window in self._windows])
-                order = np.lexsort((values, codes))
-                codes, values = codes[order], values[order]
-                starts = np.searchsorted(codes, np.arange(len(self._ids) + 1))
-                for label, i in self._ids.items():
-                    own = values[starts[i] : starts[i + 1]]
-                    if len(own):
-                        self._groups[label] = _group(own)
+            codes = [window.known_ids() for window in self._windows]
+            values = [window.values for window in self._windows]
+            self._groups = BaselineGroups(
+                np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32),
+                np.concatenate(values) if values else np.zeros(0),
+                self._ids,
+            )
         return self._groups
 
-    def _judge_order(
-        self, window: NumberWindow, groups: dict[str, _Group], compressor: Compressor
-    ) -> tuple[float, Sizes]:
+    def _judge_order(self, window: NumberWindow, groups: BaselineGroups, compressor: Compressor) -> tuple[float, Sizes]:
         if self._recent is None:
             self._recent = self._quantised_baseline(groups)
         return self._order.judge(self._recent, _quantised(window, groups), compressor)
 
-    def _quantised_baseline(self, groups: dict[str, _Group]) -> npt.NDArray[np.int16]:
+    def _quantised_baseline(self, groups: BaselineGroups) -> npt.NDArray[np.int16]:
         """Return the newest windows that make up `ORDER_RECORDS` values, quantised; int16, (m,)."""
         chosen: list[NumberWindow] = []
         held = 0
@@ -280,13 +267,9 @@ class NumberModel:
                 break
         chosen.reverse()
         # All at once: a sparse series has hundreds of windows of one value.
-        medians, spreads = np.zeros(len(self._ids)), np.ones(len(self._ids))
-        for label, i in self._ids.items():
-            if label in groups:
-                medians[i], spreads[i] = groups[label].median, groups[label].spread
         ids = np.concatenate([window.known_ids() for window in chosen])
         values = np.concatenate([window.values for window in chosen])
-        return _eighths((values - medians[ids]) / spreads[ids])
+        return _eighths((values - groups.median[ids]) / groups.spread[ids])
 
     def _shown(self, value: float) -> str:
         real = 2.0**value - 1.0 if self.is_positive_scale else value
@@ -298,67 +281,11 @@ class NumberModel:
         return f"{self._shown(float(low))} and {self._shown(float(high))}"
 
 
-def _group(values: Floats) -> _Group:
-    median = float(values[len(values) // 2])
-    deviations = np.abs(values - median)
-    spread = 1.4826 * float(np.median(deviations))
-    if spread <= 1e-6 * abs(median):
-        # More than half of the values are equal; a flat baseline has no spread at all, and a
-        # hundredth of its level stands in.
-        spread = max(float(deviations.mean()), 0.01 * abs(median), 1e-9)
-    return _Group(values, median, spread)
-
-
-def _level_sigmas(own: Floats, group: _Group) -> float:
-    """Return how far the median moved, in units of what the sample size lets it move.
-
-    The constant stands for the slow swing of the level itself, which more values do not average
-    out.
-    """
-    return abs(float(np.median(own)) - group.median) / (group.spread * math.sqrt(1.0 / len(own) + _LEVEL_SWING))
-
-
-def _edges(values: Floats) -> Floats:
-    """Return the interior quantiles of sorted values, (15,)."""
-    position = np.linspace(0, len(values) - 1, _BINS + 1)[1:-1]
-    low = position.astype(np.int64)
-    fraction = position - low
-    result: Floats = values[low] * (1 - fraction) + values[np.minimum(low + 1, len(values) - 1)] * fraction
-    return result
-
-
-def _shift_evidence(baseline: Floats, window: Floats) -> float:
-    """Return the evidence that two sorted samples differ, averaged over 16, 8, 4 and 2 bins.
-
-    A value equal to an edge falls into a bin of its own, so that ties (a flat series, a
-    counter that rarely moves) are told from what lies beside them.
-    """
-    edges = _edges(baseline)
-    base_left, base_right = np.searchsorted(baseline, edges, "left"), np.searchsorted(baseline, edges, "right")
-    own_left, own_right = np.searchsorted(window, edges, "left"), np.searchsorted(window, edges, "right")
-    results = []
-    for step in (1, 2, 4, 8):
-        pick = slice(step - 1, None, step)
-        base = _bin_counts(base_left[pick], base_right[pick], len(baseline))
-        own = _bin_counts(own_left[pick], own_right[pick], len(window))
-        held = own > 0
-        alphabet = int(np.count_nonzero(base + own))
-        results.append(alphabet_evidence(base[held], own[held], len(baseline), max(alphabet, 2)))
-    return log2_mean_exp2(np.array(results))
-
-
-def _bin_counts(left: Ints, right: Ints, total: int) -> Ints:
-    bounds = np.empty(2 * len(left) + 2, dtype=np.int64)
-    bounds[0], bounds[-1] = 0, total
-    bounds[1:-1:2], bounds[2:-1:2] = left, right
-    # Equal edges repeat their bounds: what a repeated edge would count again is cut off.
-    return np.maximum(np.diff(np.maximum.accumulate(bounds)), 0)
-
-
-def _quantised(window: NumberWindow, groups: dict[str, _Group]) -> npt.NDArray[np.int16]:
+def _quantised(window: NumberWindow, groups: BaselineGroups) -> npt.NDArray[np.int16]:
     """Return residuals from each group's median in eighths of its spread, int16, (m,)."""
-    medians = np.array([groups[label].median if label in groups else 0.0 for label in window.labels])
-    spreads = np.array([groups[label].spread if label in groups else 1.0 for label in window.labels])
+    codes = groups.codes_of(window.labels)
+    medians = np.where(codes >= 0, groups.median[codes], 0.0)
+    spreads = np.where(codes >= 0, groups.spread[codes], 1.0)
     residual = (window.values - medians[window.codes]) / spreads[window.codes]
     return _eighths(residual)
 

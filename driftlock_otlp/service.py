@@ -98,9 +98,7 @@ class Service:
             else None
         )
         self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
-        senders = [
-            EventSender(self._deliverer(name), self._state, self.metrics, clock) for name in config.event_exporters
-        ]
+        senders = [EventSender(self._deliverer(name), self._state, self.metrics) for name in config.event_exporters]
         view = self._build_view(senders)
         self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look))
         health_check = config.extensions.health_check

@@ -11,7 +11,6 @@ import structlog
 from driftlock_otlp import fault_points
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.exporter.delivery import Deliverer
-from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import outbox
@@ -30,15 +29,13 @@ class EventSender:
         deliverer: The destination.
         state: Where the outbox is.
         metrics: Where events are counted.
-        clock: The wall clock.
     """
 
-    def __init__(self, deliverer: Deliverer, state: StateDatabase, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, deliverer: Deliverer, state: StateDatabase, metrics: Metrics) -> None:
         self.name = f"events:{deliverer.exporter.name}"
         self._deliverer = deliverer
         self._state = state
         self._metrics = metrics
-        self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -87,8 +84,7 @@ class EventSender:
 
     async def _send_some(self) -> bool:
         name = self._deliverer.exporter.name
-        now = self._clock()
-        rows = await self._state.read(lambda connection: outbox.due(connection, name, now, _BATCH))
+        rows = await self._state.read(lambda connection: outbox.pending(connection, name, _BATCH))
         for row in rows:
             fault_points.reach("events.chosen")
             delivery = await self._deliverer.deliver(Signal.LOGS, row.payload, item_count=1)

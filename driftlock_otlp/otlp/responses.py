@@ -49,7 +49,8 @@ class GrpcFailure:
     Attributes:
         code: A `grpc.StatusCode`.
         message: For people, in English.
-        trailing_metadata: Holds `grpc-status-details-bin`, a `google.rpc.Status`, if there are details.
+        trailing_metadata: Holds `grpc-status-details-bin`, a `google.rpc.Status`, if there are details, and
+            `google.rpc.retryinfo-bin` if they say when to come back: some clients look there only.
     """
 
     code: grpc.StatusCode
@@ -117,6 +118,10 @@ def grpc_failure(error: Exception) -> GrpcFailure:
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     if status.details:
         metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+    retry_info = _retry_info(error)
+    if retry_info is not None:
+        # OpenTelemetry's exporter for Python waits as this says, and knows nothing of the status.
+        metadata += (("google.rpc.retryinfo-bin", retry_info.SerializeToString()),)
     if isinstance(error, RateLimitedError):
         metadata += error.headers
     return GrpcFailure(codes.grpc_code, status.message, metadata)
@@ -193,12 +198,16 @@ def _detail(error: Exception, message: str) -> Message | None:
     if isinstance(error, DecodeError):
         bad_request: Message = BadRequest(field_violations=[BadRequest.FieldViolation(description=message)])
         return bad_request
-    if isinstance(error, RetryableError) and error.retry_after_s is not None:
-        delay = Duration()
-        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
-        retry_info: Message = RetryInfo(retry_delay=delay)
-        return retry_info
-    return None
+    return _retry_info(error)
+
+
+def _retry_info(error: Exception) -> Message | None:
+    if not isinstance(error, RetryableError) or error.retry_after_s is None:
+        return None
+    delay = Duration()
+    delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+    retry_info: Message = RetryInfo(retry_delay=delay)
+    return retry_info
 
 
 def _shorten(message: str) -> str:

@@ -15,25 +15,23 @@ KEPT_KEYS_S = 7 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One event that is due.
+    """One event that is to be sent.
 
     Attributes:
-        id: Its row, for `mark_sent` and the others.
+        id: Its row, for `mark_sent` and `mark_dropped`.
         destination: Key of the exporter it goes to.
         key: What it is, unique within a destination.
         payload: The event as an OTLP logs request.
-        attempts: How often sending it has failed.
     """
 
     id: int
     destination: str
     key: str
     payload: bytes
-    attempts: int
 
 
 def enqueue(connection: sqlite3.Connection, destination: str, key: str, payload: bytes, now_unix_nano: int) -> None:
-    """Add an event for one destination, due at once; a known key changes nothing, sent or not."""
+    """Add an event for one destination; a known key changes nothing, sent or not."""
     connection.execute(
         "DELETE FROM outbox WHERE state <> 'pending' AND enqueued_unix_nano < ?",
         (now_unix_nano - KEPT_KEYS_S * 1_000_000_000,),
@@ -45,12 +43,12 @@ def enqueue(connection: sqlite3.Connection, destination: str, key: str, payload:
     )
 
 
-def due(connection: sqlite3.Connection, destination: str, now_unix_nano: int, limit: int) -> list[OutboxRow]:
-    """Return at most `limit` events to send to a destination now, in the order they were enqueued."""
+def pending(connection: sqlite3.Connection, destination: str, limit: int) -> list[OutboxRow]:
+    """Return at most `limit` events to send to a destination, in the order they were enqueued."""
     rows = connection.execute(
-        "SELECT id, destination, key, payload, attempts FROM outbox"
-        " WHERE destination = ? AND state = 'pending' AND due_unix_nano <= ? ORDER BY id LIMIT ?",
-        (destination, now_unix_nano, limit),
+        "SELECT id, destination, key, payload FROM outbox WHERE destination = ? AND state = 'pending'"
+        " ORDER BY id LIMIT ?",
+        (destination, limit),
     )
     return [OutboxRow(*row) for row in rows]
 
@@ -63,14 +61,6 @@ def mark_sent(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 def mark_dropped(connection: sqlite3.Connection, ids: Sequence[int], reason: str) -> None:
     """Give these events up for good."""
     _finish(connection, ids, "dropped", reason)
-
-
-def postpone(connection: sqlite3.Connection, ids: Sequence[int], until_unix_nano: int) -> None:
-    """Say that sending these events has failed, and when to try again."""
-    connection.executemany(
-        "UPDATE outbox SET attempts = attempts + 1, due_unix_nano = ? WHERE id = ? AND state = 'pending'",
-        [(until_unix_nano, row_id) for row_id in ids],
-    )
 
 
 def depth(connection: sqlite3.Connection, destination: str) -> int:

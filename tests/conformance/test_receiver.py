@@ -19,6 +19,9 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
@@ -226,6 +229,20 @@ async def test_11_full_log_is_refused_with_a_delay(receivers: Receivers) -> None
     info = RetryInfo()
     assert status.details[0].Unpack(info)
     assert info.retry_delay.seconds == 5
+
+
+async def test_11_the_exporter_of_python_waits_as_it_is_told(receivers: Receivers) -> None:
+    receivers.log.failure = OverloadedError("full", retry_after_s=20.0)
+    exporter = OTLPLogExporter(endpoint=f"http://127.0.0.1:{receivers.grpc.port}", insecure=True, timeout=10)
+    memory = InMemoryLogRecordExporter()
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(memory))
+    provider.get_logger("shop").emit(body="sold out")
+    # Left to itself it would come again after a second; told to wait for longer than it may, it gives up at once.
+    result = await asyncio.to_thread(exporter.export, memory.get_finished_logs())
+    exporter.shutdown()
+    assert result.name == "FAILURE"
+    assert receivers.requests("grpc", "refused") == 1
 
 
 async def test_12_unknown_fields_are_ignored_and_kept(receivers: Receivers) -> None:

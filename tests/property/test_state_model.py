@@ -110,7 +110,7 @@ class StateMachine(RuleBasedStateMachine):
     @rule()
     def events_are_sent(self) -> None:
         rows = self.loop.run_until_complete(
-            self.state.read(lambda connection: outbox.due(connection, "otlp_grpc", 10**9, 3))
+            self.state.read(lambda connection: outbox.pending(connection, "otlp_grpc", 3))
         )
         for row in rows:
             assert row.key not in self.sent, "sent twice"
@@ -191,7 +191,7 @@ class StateMachine(RuleBasedStateMachine):
         assert (known.get(WORKER, 0), known.get(ROUTE, 0)) == (self.judged, self.passed)
         ahead = {p: [ItemRange(0, n, f"{p:032x}")] for p, n in self.anomalous.items() if p >= self.passed}
         assert read(self.state.read(lambda c: verdicts.between(c, self.passed, 1 << 60))) == ahead
-        waiting = read(self.state.read(lambda c: outbox.due(c, "otlp_grpc", 10**9, 10_000)))
+        waiting = read(self.state.read(lambda c: outbox.pending(c, "otlp_grpc", 10_000)))
         assert sorted(row.key for row in waiting) == sorted(self.events.keys() - self.sent)
         level = read(self.state.read(quarantine.level))
         assert (level.item_count, level.payload_bytes) == (sum(self.withheld.values()),) * 2

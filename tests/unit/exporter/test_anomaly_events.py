@@ -32,7 +32,7 @@ async def test_events_are_sent_in_order_and_each_destination_gets_its_own(
 ) -> None:
     exporters = [FakeExporter("a"), FakeExporter("b")]
     exporters[0].answers.append(DownstreamUnavailableError("down"))
-    senders = [EventSender(exporter.deliverer(metrics), state, metrics, clock) for exporter in exporters]
+    senders = [EventSender(exporter.deliverer(metrics), state, metrics) for exporter in exporters]
     assert [sender.name for sender in senders] == ["events:a", "events:b"]
     await enqueue(state, clock, "a", "one", "two")
     await enqueue(state, clock, "b", "one")
@@ -54,7 +54,7 @@ async def test_an_event_that_is_refused_is_dropped_and_the_next_is_sent(
 ) -> None:
     exporter = FakeExporter("a")
     exporter.answers.append(DownstreamRejectedError("never"))
-    sender = EventSender(exporter.deliverer(metrics), state, metrics, clock)
+    sender = EventSender(exporter.deliverer(metrics), state, metrics)
     await enqueue(state, clock, "a", "one", "two")
     await sender.start()
     await eventually(lambda: counted(metrics, "a", "sent") == 1)
@@ -65,7 +65,7 @@ async def test_an_event_that_is_refused_is_dropped_and_the_next_is_sent(
 
 async def test_stopping_makes_one_last_pass(state: StateDatabase, metrics: Metrics, clock: HeldClock) -> None:
     exporter = FakeExporter("a")
-    sender = EventSender(exporter.deliverer(metrics), state, metrics, clock)
+    sender = EventSender(exporter.deliverer(metrics), state, metrics)
     await sender.start()
     await enqueue(state, clock, "a", "one")
     await sender.stop(5.0)
@@ -77,7 +77,7 @@ async def test_stopping_does_not_cut_off_an_event_under_way_nor_send_it_twice(
 ) -> None:
     exporter = FakeExporter("a")
     exporter.gate.clear()
-    sender = EventSender(exporter.deliverer(metrics), state, metrics, clock)
+    sender = EventSender(exporter.deliverer(metrics), state, metrics)
     await enqueue(state, clock, "a", "one")
     await sender.start()
     await eventually(lambda: len(exporter.attempts) == 1)
@@ -93,7 +93,7 @@ async def test_stopping_does_not_wait_for_a_destination_that_is_down(
 ) -> None:
     exporter = FakeExporter("a")
     exporter.answers.extend([DownstreamUnavailableError("down", retry_after_s=3600.0)] * 5)
-    sender = EventSender(exporter.deliverer(metrics), state, metrics, clock)
+    sender = EventSender(exporter.deliverer(metrics), state, metrics)
     await enqueue(state, clock, "a", "one")
     await sender.start()
     await eventually(lambda: len(exporter.attempts) == 1)
@@ -102,3 +102,17 @@ async def test_stopping_does_not_wait_for_a_destination_that_is_down(
     await sender.stop(30.0)
     assert time.monotonic() - started_s < 3.0
     assert await state.read(lambda connection: outbox.depth(connection, "a")) == 1
+
+
+async def test_an_event_is_sent_although_the_clock_was_set_back_meanwhile(
+    state: StateDatabase, metrics: Metrics, clock: HeldClock
+) -> None:
+    exporter = FakeExporter("a")
+    sender = EventSender(exporter.deliverer(metrics), state, metrics)
+    await enqueue(state, clock, "a", "before")
+    clock.now -= 3_600_000_000_000
+    await enqueue(state, clock, "a", "after")
+    await sender.start()
+    await eventually(lambda: len(exporter.taken) == 2)
+    await sender.stop(2.0)
+    assert [payload for _, payload in exporter.taken] == [b"before", b"after"]

@@ -37,11 +37,14 @@ CODES = [
 
 
 def grpc_details(error: Exception) -> Status | None:
-    for name, value in responses.grpc_failure(error).trailing_metadata:
-        assert name == "grpc-status-details-bin"
-        assert isinstance(value, bytes)
-        return Status.FromString(value)
-    return None
+    details = dict(responses.grpc_failure(error).trailing_metadata).get("grpc-status-details-bin")
+    assert not isinstance(details, str)
+    return None if details is None else Status.FromString(details)
+
+
+def grpc_retry_info(error: Exception) -> RetryInfo | None:
+    info = dict(responses.grpc_failure(error).trailing_metadata).get("google.rpc.retryinfo-bin")
+    return None if info is None else RetryInfo.FromString(info)
 
 
 def header(response: HttpResponse, name: bytes) -> bytes | None:
@@ -76,17 +79,19 @@ def test_overload_says_when_to_return() -> None:
     info = RetryInfo()
     assert details.details[0].Unpack(info)
     assert (info.retry_delay.seconds, info.retry_delay.nanos) == (1, 250_000_000)
+    assert grpc_retry_info(error) == info
     assert header(responses.http_failure(error, Encoding.PROTOBUF), b"retry-after") == b"2"
 
 
 def test_failure_without_a_delay_leaves_it_to_the_sender() -> None:
     error = StorageUnavailableError("disk")
-    assert grpc_details(error) is None
+    assert grpc_details(error) is grpc_retry_info(error) is None
     assert header(responses.http_failure(error, Encoding.JSON), b"retry-after") is None
 
 
 def test_too_large_request_has_no_retry_info() -> None:
-    assert grpc_details(PayloadTooLargeError("too large")) is None
+    error = PayloadTooLargeError("too large")
+    assert grpc_details(error) is grpc_retry_info(error) is None
 
 
 def test_undecodable_request_gets_a_bad_request_detail() -> None:

@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test conformance interop interop-build fuzz crash soak lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance interop interop-build fuzz crash soak lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -48,6 +48,12 @@ demo: $(READY) ## Watch it find anomalies in made-up telemetry
 
 test: $(READY) ## Run the tests: make test ARGS="tests/unit -k config"
 	@$(PY) -m pytest $(ARGS)
+
+evaluate: $(READY) ## Judge detection on labelled data and write docs/results: make evaluate DATA=DIR
+	@if [ ! -d "$(DATA)" ]; then \
+	    echo "make evaluate DATA=DIR: DIR holds the labelled data sets, which are not part of this project;" >&2; \
+	    echo "docs/detection.md says which, and where they come from." >&2; exit 2; fi
+	@$(PY) -m driftlock_otlp evaluate $(or $(SUITES),all) --data "$(DATA)" --report docs/results $(ARGS)
 
 conformance: $(READY) ## Check every clause of OTLP and write docs/conformance.md
 	@$(PY) -m tests.conformance.report

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.commands.terminal import plain_table, standard_error, standard_output
-from driftlock_otlp.evaluation.result import SuiteResult, figure_text, to_json, to_markdown
+from driftlock_otlp.evaluation.report import write_report
+from driftlock_otlp.evaluation.result import SuiteResult, figure_text
 from driftlock_otlp.evaluation.suites import SUITES
-from driftlock_otlp.replay.outputs import replaced
 
 _DESCRIPTION = """\
 Judge detection on labelled data, through the code that scores live telemetry, and put it beside published
@@ -27,31 +27,30 @@ suites:
 
 examples:
   driftlock-otlp evaluate nab --data ~/data
-  driftlock-otlp evaluate nab --data ~/data --json results.json --report results.md"""
+  driftlock-otlp evaluate nab --data ~/data --report results"""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "suites", metavar="SUITE", nargs="+", choices=list(SUITES), help="what to run: " + ", ".join(SUITES)
+        "suites", metavar="SUITE", nargs="+", choices=[*SUITES, "all"], help=f"what to run: {', '.join(SUITES)}, or all"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="directory that holds the sets")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the figures as Markdown")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write figures (JSON), pages (Markdown) and plots there"
+    )
     add_config_arguments(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     console = standard_output()
-    results = []
-    for name in dict.fromkeys(arguments.suites):
+    for name in SUITES if "all" in arguments.suites else dict.fromkeys(arguments.suites):
         with _progress(name) as on_file:
-            results.append(SUITES[name](arguments.data, config, on_file))
-        _show(console, results[-1])
-    for path, text in ((arguments.json, to_json), (arguments.report, to_markdown)):
-        if path is not None:
-            with replaced(path) as stream:
-                stream.write(text(results))
+            result = SUITES[name](arguments.data, config, on_file)
+        _show(console, result)
+        if arguments.report is not None:
+            # Suite by suite: what has been found is kept if a later one fails.
+            write_report(arguments.report, [result])
     return 0
 
 

@@ -1,10 +1,8 @@
-"""What a suite found, and how it is written: for a terminal, as JSON, as Markdown."""
+"""What a suite found."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +64,6 @@ class SuiteResult:
         """CPU time per record, in words."""
         per_record_us = self.cpu_s / max(self.record_count, 1) * 1e6
         return f"{self.record_count:,} records in {self.cpu_s:.1f} s of CPU, {per_record_us:.0f} µs a record"
-
-
-def to_json(results: Sequence[SuiteResult]) -> str:
-    """Return the results as JSON."""
-    return json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False) + "\n"
-
-
-def to_markdown(results: Sequence[SuiteResult]) -> str:
-    """Return the results as a page of Markdown."""
-    lines = ["# Evaluation", ""]
-    for result in results:
-        lines += [f"## {result.suite}", ""]
-        lines.append(f"Data: {result.data}. {result.split}. Settings: {result.settings}. {result.cost}.")
-        for table in result.tables:
-            lines += ["", f"### {table.title}", ""]
-            lines.append("| detector | " + " | ".join(table.columns) + " | source |")
-            lines.append("| --- |" + " ---: |" * len(table.columns) + " --- |")
-            for row in table.rows:
-                figures = " | ".join(figure_text(figure) for figure in row.figures)
-                lines.append(f"| {row.detector} | {figures} | {row.source or 'this run'} |")
-            if table.note:
-                lines += ["", table.note]
-        lines.append("")
-    return "\n".join(lines)
 
 
 def figure_text(figure: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,19 +64,24 @@ def test_the_fault_is_found_with_the_threshold_that_was_fixed_beforehand(data: P
 def test_the_command_prints_writes_and_repeats_itself(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reports = []
+    written = []
     for run in ("one", "two"):
-        arguments = ["--json", str(tmp_path / f"{run}.json"), "--report", str(tmp_path / f"{run}.md")]
-        assert main(["evaluate", "nab", "--data", str(data), *arguments]) == 0
-        (result,) = json.loads((tmp_path / f"{run}.json").read_text())
-        assert result.pop("cpu_s") > 0.0
-        reports.append(result)
-    assert reports[0] == reports[1]
+        report = tmp_path / run
+        assert main(["evaluate", "nab", "--data", str(data), "--report", str(report)]) == 0
+        files = {path.name: path.read_text() for path in report.iterdir()}
+        figures = json.loads(files.pop("nab.json"))
+        assert figures.pop("cpu_s") > 0.0
+        files["nab.md"] = re.sub(r"^Cost: .*$", "", files["nab.md"], flags=re.MULTILINE)
+        written.append((figures, files))
+    assert written[0] == written[1]
     captured = capsys.readouterr()
     assert "Threshold fixed beforehand" in captured.out
     assert "nab: 2 of 2: made/fault.csv" in captured.err
-    page = (tmp_path / "one.md").read_text()
-    assert "| somebody | 50.0 | 40.0 | 60.0 | published results on all 58 files |" in page
+    files = written[0][1]
+    assert "| somebody | 50.0 | 40.0 | 60.0 | published results on all 58 files |" in files["nab.md"]
+    for drawn in re.findall(r"\]\((.*\.svg)\)", files["nab.md"]):
+        assert "Driftlock" in files[drawn]
+    assert "## [nab](nab.md)" in files["README.md"]
 
 
 def test_missing_and_damaged_data_are_named_with_the_remedy(data: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from driftlock_otlp.receiver.resends import RecentRequests
 from driftlock_otlp.storage import outbox, verdicts
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.retention import Retention
-from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, cursors
+from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, reached
 from driftlock_otlp.worker.pool import WorkerPool
 
 LOG_DIRECTORY = "log"
@@ -125,8 +125,7 @@ class Service:
     async def start(self) -> None:
         """Open storage and start every component, downstream first."""
         self._state.open()
-        reached = await self._state.read(lambda connection: max(cursors(connection).values(), default=0))
-        self._log.open(minimum_end=reached)
+        self._log.open(minimum_end=await self._state.read(reached))
         if self._recent is not None:
             self._recent.load(self._log, self._log.recent_position)
         fault_points.reach("service.opened")

@@ -36,7 +36,6 @@ from driftlock_otlp.storage.state import StateDatabase, cursors, set_cursor
 _READ_BYTES = 4 << 20
 _COMMIT_REQUESTS = 64
 _IDLE_S = 0.02
-_HOUR_S = 3600
 _LOOK_NANO = 200_000_000
 
 _NOTHING = Outcome(0)
@@ -221,27 +220,19 @@ class ForwardRoute:
             return
         position = passed[-1].next_position
         works = [work for entry in passed if (work := self._settled[entry.position].in_transaction) is not None]
-        metered = _metered(passed) if self._is_metered else {}
+        is_counted = self._is_metered and any(entry.entry.signal is not None for entry in passed)
 
         def commit(connection: sqlite3.Connection) -> None:
             for work in works:
                 work(connection)
-            for (hour_unix_s, tenant, signal), (items, size, requests) in metered.items():
-                usage.add(
-                    connection,
-                    hour_unix_s=hour_unix_s,
-                    tenant=tenant,
-                    signal=signal,
-                    items=items,
-                    bytes=size,
-                    requests=requests,
-                )
+            if is_counted:
+                usage.count(connection, passed)
             set_cursor(connection, self.name, position)
-            if metered:
+            if is_counted:
                 fault_points.reach("forward.committing")
 
         await self._state.write(commit)
-        if metered:
+        if is_counted:
             fault_points.reach("forward.committed")
         self.position = position
         counts: Counter[tuple[str, str, str]] = Counter()
@@ -252,10 +243,8 @@ class ForwardRoute:
             counts[noun, word, ""] += outcome.delivered
             for reason, count in outcome.dropped:
                 counts[noun, "dropped", reason] += count
-            if self.queue is not None and signal is not None:
-                self.queue.passed(stored.entry, stored.next_position)
-        if self.queue is not None and position >= self._log.end().position:
-            self.queue.emptied()
+        if self.queue is not None:
+            self.queue.passed(position)
         for (signal_name, kind, reason), count in (+counts).items():
             self._metrics.forward_items.labels(self._sink.name, signal_name, kind, reason).inc(count)
         self._passed_items = passed[-1].items_before + passed[-1].entry.item_count
@@ -378,17 +367,3 @@ def _covered(ranges: Sequence[ItemRange], item_count: int) -> int:
         covered += max(stop - max(item.first, reached), 0)
         reached = max(reached, stop)
     return covered
-
-
-def _metered(entries: Sequence[LogEntry]) -> dict[tuple[int, str, Signal], tuple[int, int, int]]:
-    """Return (items, bytes, requests) by (hour, tenant, signal)."""
-    totals: dict[tuple[int, str, Signal], tuple[int, int, int]] = {}
-    for entry in entries:
-        new = entry.entry
-        if new.signal is None or entry.is_damaged:
-            continue
-        hour_unix_s = new.received_unix_nano // 1_000_000_000 // _HOUR_S * _HOUR_S
-        key = (hour_unix_s, new.tenant, new.signal)
-        items, size, requests = totals.get(key, (0, 0, 0))
-        totals[key] = (items + new.item_count, size + len(new.payload), requests + 1)
-    return totals

@@ -36,7 +36,8 @@ class SendingQueue:
     """What waits for one destination. For one event loop; not thread-safe.
 
     Every request is added once, when it becomes ready, and taken off once, when the route has
-    passed it, in whichever order these two are heard of.
+    passed its position, in whichever order these two are heard of. What is taken off is what was
+    added: the disk may have damaged the request since.
 
     Args:
         exporter: The destination's name.
@@ -70,8 +71,9 @@ class SendingQueue:
         metrics.queue_capacity.labels(cursor, config.sizer).set(self._capacity)
         self._gauge = metrics.queue_size.labels(cursor, config.sizer)
         self._waiting = 0
-        self._in_flight_count = 0  # Requests between `reserve` and `appended`.
+        self._passed = 0  # The route is done with everything before this position.
         self._unjudged: deque[tuple[int, int, int]] = deque()  # (position, received_unix_nano, size)
+        self._added: deque[tuple[int, int]] = deque()  # (position, size) of what waits
         self.has_changed = asyncio.Event()
 
     @property
@@ -96,40 +98,32 @@ class SendingQueue:
 
     def reserve(self, entry: NewEntry) -> None:
         """Count a request that is about to be appended."""
-        self._in_flight_count += 1
         if self._watermark is None:
             self._add(self._size_of(entry))
 
     def give_back(self, entry: NewEntry) -> None:
         """Count it no more, for it was not appended."""
-        self._in_flight_count -= 1
         if self._watermark is None:
             self._add(-self._size_of(entry))
             self.has_changed.set()
 
     def appended(self, entry: NewEntry, position: int) -> None:
         """Count a request that is now in the log."""
-        self._in_flight_count -= 1
-        if self._watermark is not None:
-            # The route may have been faster, and have taken it off already: the sum is right soon.
+        if position < self._passed:  # The route was faster.
+            self.give_back(entry)
+        elif self._watermark is None:
+            self._added.append((position, self._size_of(entry)))
+        else:
             self._unjudged.append((position, entry.received_unix_nano, self._size_of(entry)))
 
-    def passed(self, entry: NewEntry, next_position: int) -> None:
-        """Take off a request that the route is done with."""
-        while self._unjudged and self._unjudged[0][0] < next_position:
-            self._add(self._unjudged.popleft()[2])
-        self._add(-self._size_of(entry))
+    def passed(self, position: int) -> None:
+        """Take off what is before a position, which the route has reached."""
+        self._passed = position
+        while self._unjudged and self._unjudged[0][0] < position:
+            self._unjudged.popleft()
+        while self._added and self._added[0][0] < position:
+            self._add(-self._added.popleft()[1])
         self.has_changed.set()
-
-    def emptied(self) -> None:
-        """Count anew from nothing: the route is at the end of the log.
-
-        What the disk has damaged may not be known well enough to be taken off one by one.
-        """
-        if not self._in_flight_count:
-            self._unjudged.clear()
-            self._add(-self._waiting)
-            self.has_changed.set()
 
     def load(self, log: TelemetryLog, position: int) -> None:
         """Count what was left in the log by the process before; call before anything is appended."""
@@ -138,10 +132,12 @@ class SendingQueue:
             for stored in entries:
                 if stored.entry.signal is None:
                     continue
+                size = self._size_of(stored.entry)
                 if self._watermark is None:
-                    self._add(self._size_of(stored.entry))
+                    self._add(size)
+                    self._added.append((stored.position, size))
                 else:
-                    self._unjudged.append((stored.position, now, self._size_of(stored.entry)))
+                    self._unjudged.append((stored.position, now, size))
             position = entries[-1].next_position
 
     def _add(self, size: int) -> None:
@@ -153,7 +149,9 @@ class SendingQueue:
             return
         watermark, waited_long = self._watermark(), self._clock() - self._max_wait_nano
         while self._unjudged and (self._unjudged[0][0] < watermark or self._unjudged[0][1] <= waited_long):
-            self._add(self._unjudged.popleft()[2])
+            position, _, size = self._unjudged.popleft()
+            self._add(size)
+            self._added.append((position, size))
 
 
 class SendingQueues:

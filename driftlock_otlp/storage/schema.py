@@ -93,6 +93,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # CRC-32 of the payload; NULL in rows of before.
         "ALTER TABLE quarantine ADD COLUMN payload_crc INTEGER",
     ),
+    (
+        # Entries of the log before this position are in the row's sums already.
+        "ALTER TABLE usage ADD COLUMN counted_before INTEGER NOT NULL DEFAULT 0",
+        # Each row: what requests before a position of the log are known by, behind those of the row before.
+        """CREATE TABLE requests (
+            before INTEGER PRIMARY KEY,
+            newest_unix_nano INTEGER NOT NULL,
+            keys BLOB NOT NULL)""",
+    ),
 )
 """Statements of each step; `PRAGMA user_version` counts the steps that a database has taken."""
 

@@ -335,6 +335,22 @@ def cursors(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT name, position FROM cursors ORDER BY name"))
 
 
+def reached(connection: sqlite3.Connection) -> int:
+    """Return the highest position of the log that anything here speaks of; 0 if nothing does.
+
+    The log never begins anew before it: what comes would be taken for what was here already.
+    """
+    (position,) = connection.execute(
+        "SELECT max("
+        " (SELECT coalesce(max(position), 0) FROM cursors),"
+        " (SELECT coalesce(max(counted_before), 0) FROM usage),"
+        " (SELECT coalesce(max(before), 0) FROM requests),"
+        " (SELECT coalesce(max(position) + 1, 0) FROM verdicts),"
+        " (SELECT coalesce(max(position) + 1, 0) FROM quarantine))"
+    ).fetchone()
+    return int(position)
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # isolation_level None: sqlite3 must not begin transactions of its own.
     connection = sqlite3.connect(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driftlock_otlp.model import Signal
+from driftlock_otlp.model import LogEntry, Signal
+
+_HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +33,48 @@ class UsageTotal:
 _SIGNAL_OF_NAME = {signal.plural: signal for signal in Signal}
 
 
-def add(
-    connection: sqlite3.Connection,
-    *,
-    hour_unix_s: int,
-    tenant: str,
-    signal: Signal,
-    items: int,
-    bytes: int,
-    requests: int,
-) -> None:
-    """Add to what a tenant has sent within an hour.
+def count(connection: sqlite3.Connection, entries: Sequence[LogEntry]) -> None:
+    """Add what was sent with these entries of the log; what was counted before changes nothing.
+
+    Each row says itself up to where in the log it has counted, so that entries that come again,
+    even because a cursor was lost, are not billed again. Damaged ones are not billed.
 
     Args:
         connection: The state database.
-        hour_unix_s: When the hour began, in seconds since the epoch.
-        tenant: The organisation.
-        signal: The signal.
-        items: Items to add.
-        bytes: Bytes to add, uncompressed.
-        requests: Requests to add.
+        entries: In the order of the log.
     """
-    connection.execute(
-        "INSERT INTO usage (hour_unix_s, tenant, signal, items, bytes, requests) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (hour_unix_s, tenant, signal) DO UPDATE SET items = items + excluded.items,"
-        " bytes = bytes + excluded.bytes, requests = requests + excluded.requests",
-        (hour_unix_s, tenant, signal.plural, items, bytes, requests),
-    )
+    for (hour_unix_s, tenant, signal), sent in _by_row(entries).items():
+        row = (hour_unix_s, tenant, signal.plural)
+        known = connection.execute(
+            "SELECT counted_before FROM usage WHERE hour_unix_s = ? AND tenant = ? AND signal = ?", row
+        ).fetchone()
+        new = [stored for stored in sent if known is None or stored.position >= known[0]]
+        if not new:
+            continue
+        connection.execute(
+            "INSERT INTO usage (hour_unix_s, tenant, signal, items, bytes, requests, counted_before)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hour_unix_s, tenant, signal) DO UPDATE SET"
+            " items = items + excluded.items, bytes = bytes + excluded.bytes,"
+            " requests = requests + excluded.requests, counted_before = excluded.counted_before",
+            (
+                *row,
+                sum(stored.entry.item_count for stored in new),
+                sum(len(stored.entry.payload) for stored in new),
+                len(new),
+                new[-1].next_position,
+            ),
+        )
+
+
+def _by_row(entries: Sequence[LogEntry]) -> dict[tuple[int, str, Signal], list[LogEntry]]:
+    """Return entries by (hour, tenant, signal)."""
+    found: dict[tuple[int, str, Signal], list[LogEntry]] = {}
+    for stored in entries:
+        new = stored.entry
+        if new.signal is not None and not stored.is_damaged:
+            hour_unix_s = new.received_unix_nano // 1_000_000_000 // _HOUR_S * _HOUR_S
+            found.setdefault((hour_unix_s, new.tenant, new.signal), []).append(stored)
+    return found
 
 
 def totals(connection: sqlite3.Connection, since_unix_s: int | None = None) -> list[UsageTotal]:

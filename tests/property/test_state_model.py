@@ -20,12 +20,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from driftlock_otlp.model import ItemRange, Signal
+from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal
 from driftlock_otlp.storage import outbox, quarantine, usage, verdicts
-from driftlock_otlp.storage.state import StateDatabase, cursors, set_cursor
+from driftlock_otlp.storage.state import StateDatabase, cursors, reached, set_cursor
 
 WORKER, ROUTE = "detect:0-of-1", "divert:quarantine"
 ENTRY = 100
+
+
+def entries_between(start: int, until: int) -> list[LogEntry]:
+    """Return entries of one item each for each position."""
+    new = NewEntry(Signal.LOGS, b"", ENTRY, 1)
+    return [LogEntry(position, position + ENTRY, position, new) for position in range(start, until, ENTRY)]
 
 
 class StateMachine(RuleBasedStateMachine):
@@ -71,9 +77,7 @@ class StateMachine(RuleBasedStateMachine):
                 item_count=ranges[0].count,
                 now_unix_nano=1000 + position,
             )
-        usage.add(
-            connection, hour_unix_s=0, tenant="", signal=Signal.LOGS, items=until - self.passed, bytes=0, requests=1
-        )
+        usage.count(connection, entries_between(self.passed, until))
         set_cursor(connection, ROUTE, until)
 
     @rule(counts=st.lists(st.integers(0, 3), min_size=1, max_size=5))
@@ -144,6 +148,18 @@ class StateMachine(RuleBasedStateMachine):
         with suppress(RuntimeError):
             self.loop.run_until_complete(self.state.write(work))
 
+    @precondition(lambda self: self.passed)
+    @rule(back=st.integers(1, 5))
+    def route_repeats_itself_after_its_cursor_was_lost(self, back: int) -> None:
+        start = max(0, self.passed - back * ENTRY)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM cursors WHERE name = ?", (ROUTE,))
+            usage.count(connection, entries_between(start, self.passed))
+            set_cursor(connection, ROUTE, self.passed)
+
+        self.loop.run_until_complete(self.state.write(work))
+
     @rule()
     def restart(self) -> None:
         self.state.close()
@@ -195,6 +211,7 @@ class StateMachine(RuleBasedStateMachine):
         assert sorted(row.key for row in waiting) == sorted(self.events.keys() - self.sent)
         level = read(self.state.read(quarantine.level))
         assert (level.item_count, level.payload_bytes) == (sum(self.withheld.values()),) * 2
+        assert read(self.state.read(reached)) >= self.passed
         totals = read(self.state.read(usage.totals))
         assert sum(total.item_count for total in totals) == self.passed
         with closing(sqlite3.connect(self.directory / "state.db")) as connection:

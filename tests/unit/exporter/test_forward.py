@@ -502,7 +502,11 @@ async def test_the_first_route_meters_what_it_passes_by_the_hour(
     await scene.finish()
     rows = await state.read(lambda c: c.execute("SELECT * FROM usage ORDER BY hour_unix_s").fetchall())
     hour = NOW // 10**9 // 3600 * 3600
-    assert rows == [(hour, "", "logs", 2, len(first), 1), (hour + 3600, "", "logs", 1, len(second), 1)]
+    first_end, end = scene.positions[1], scene.log.end().position
+    assert rows == [
+        (hour, "", "logs", 2, len(first), 1, first_end),
+        (hour + 3600, "", "logs", 1, len(second), 1, end),
+    ]
 
 
 class Gates:
@@ -615,8 +619,10 @@ async def test_what_the_cursor_passes_leaves_the_sending_queue(
     queue = SendingQueue("otlp_grpc", config, None, MAX_WAIT_S, clock, metrics)
     await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics), queue=queue)
     assert queue.waiting == 1
-    queue.reserve(NewEntry(Signal.LOGS, b"", 2, clock.now))
+    entry = NewEntry(Signal.LOGS, b"", 2, clock.now)
+    queue.reserve(entry)
     await scene.append("a", "b")
+    queue.appended(entry, scene.positions[-1])
     await scene.append(signal=None)
     assert queue.waiting == 3
     exporter.gate.set()
@@ -637,3 +643,47 @@ async def test_what_is_not_delivered_when_it_stops_is_recorded(scene: Scene, met
     (line,) = [line for line in lines if line["event"] == "undelivered_kept"]
     assert (line["route"], line["items"]) == ("forward:otlp_grpc", 5)
     assert scene.value("driftlock_queue_items", cursor="forward:otlp_grpc") == 5
+
+
+async def test_a_cursor_that_was_lost_sends_again_and_bills_once(
+    scene: Scene, state: StateDatabase, metrics: Metrics
+) -> None:
+    exporter = FakeExporter()
+    await scene.append("a", "b")
+    await scene.append("c")
+    route = await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics), is_metered=True)
+    await scene.finish()
+    await route.stop(1.0)
+    (before,) = await state.read(usage.totals)
+    await state.write(lambda connection: connection.execute("DELETE FROM cursors"))
+    await scene.append("d")
+    await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics), is_metered=True)
+    await eventually(lambda: scene.routes[1].position == scene.log.end().position)
+    assert bodies(exporter) == ["a", "b", "c", "a", "b", "c", "d"]
+    (after,) = await state.read(usage.totals)
+    assert (before.item_count, before.request_count) == (3, 2)
+    assert (after.item_count, after.request_count) == (4, 3)
+
+
+async def test_what_the_disk_has_damaged_is_taken_off_the_sending_queue_as_it_was_counted(
+    scene: Scene, metrics: Metrics, clock: HeldClock
+) -> None:
+    queue = SendingQueue(
+        "otlp_grpc", SendingQueueConfig(sizer="bytes", queue_size=1 << 20), lambda: scene.watermark, MAX_WAIT_S, clock,
+        metrics,
+    )  # fmt: skip
+    for name in ("header", "body", "sound", "waits for its verdict"):
+        payload = await scene.append(name)
+        entry = NewEntry(Signal.LOGS, payload, 1, clock.now)
+        queue.reserve(entry)
+        queue.appended(entry, scene.positions[-1])
+    for index in range(3):
+        await scene.judge(index)
+    assert queue.has_room(entry)
+    assert queue.waiting > 0
+    scene.log.damage(scene.positions[0], None)
+    scene.log.damage(scene.positions[1], Signal.LOGS)
+    route = await scene.start(Selection.CLEAN, sink_of(FakeExporter(), metrics), queue=None)
+    route.queue = queue  # What it loads at a start knows of no damage that comes later.
+    await eventually(lambda: route.position == scene.positions[3])
+    assert queue.waiting == 0

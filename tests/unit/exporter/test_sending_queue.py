@@ -49,7 +49,7 @@ class Scene:
     def passes(self, count: int, queue: int = 0) -> None:
         """Let a route be done with its next requests."""
         for stored in self.log.read(self.positions[queue], 1 << 30)[:count]:
-            self.queues[queue].passed(stored.entry, stored.next_position)
+            self.queues[queue].passed(stored.next_position)
             self.positions[queue] = stored.next_position
 
 
@@ -206,28 +206,6 @@ async def test_what_the_process_before_left_waits_too(
 
 
 @pytest.mark.parametrize("waits_for_verdicts", [False, True])
-async def test_what_cannot_be_taken_off_does_not_fill_the_queue_for_ever(
-    metrics: Metrics, clock: HeldClock, waits_for_verdicts: bool
-) -> None:
-    scene = Scene({"queue_size": 2}, metrics=metrics, clock=clock, waits_for_verdicts=waits_for_verdicts)
-    await scene.send()
-    await scene.send()
-    scene.watermark = scene.log.end().position
-    with pytest.raises(OverloadedError):
-        await scene.send()
-    # The disk has damaged both: the route has passed them without knowing what they were.
-    on_its_way = NewEntry(Signal.LOGS, b"x", 1, NOW)
-    scene.queues[0].reserve(on_its_way)
-    scene.queues[0].emptied()
-    with pytest.raises(OverloadedError):
-        await scene.send()
-    scene.queues[0].give_back(on_its_way)
-    scene.queues[0].emptied()
-    assert scene.queues[0].waiting == 0
-    await scene.send()
-
-
-@pytest.mark.parametrize("waits_for_verdicts", [False, True])
 async def test_receivers_ask_for_room_and_free_it_when_the_append_fails(
     metrics: Metrics, clock: HeldClock, waits_for_verdicts: bool
 ) -> None:
@@ -250,5 +228,4 @@ async def test_receivers_ask_for_room_and_free_it_when_the_append_fails(
     assert sample("driftlock_receiver_items_total", {**labels, "outcome": "refused"}) == 2
     assert sample("driftlock_receiver_requests_total", {**labels, "outcome": "refused"}) == 2
     scene.passes(1)
-    scene.queues[0].emptied()
     await ingest.ingest_protobuf(Signal.LOGS, payload, "grpc")

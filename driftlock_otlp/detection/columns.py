@@ -75,6 +75,8 @@ class Columns:
         categories: Symbol columns by name.
         numbers: Numeric columns by name.
         counts: Histogram columns by name.
+        sessions: int32, (n,): which records belong together, as the spans of one trace; codes are
+            local to the window, -1 for a record of no session. None where the kind has no sessions.
     """
 
     record_count: int
@@ -82,3 +84,4 @@ class Columns:
     categories: dict[str, Category] = field(default_factory=dict)
     numbers: dict[str, Number] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
+    sessions: Codes | None = None

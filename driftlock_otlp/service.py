@@ -50,6 +50,8 @@ from driftlock_otlp.worker.pool import WorkerPool
 LOG_DIRECTORY = "log"
 
 _HOUSEKEEPING_S = 1.0
+_HASTY_S = 0.1
+"""Segments are released so often while the log is more than half full."""
 _SAME_REQUEST_S = 0.5
 
 _logger = structlog.get_logger(__name__)
@@ -259,7 +261,8 @@ class Service:
         quarantine = self._config.forward.quarantine
         retention = Retention(self._state, quarantine.max_bytes, quarantine.max_age, self.metrics, time.time_ns)
         while True:
-            await asyncio.sleep(_HOUSEKEEPING_S)
+            is_filling = self._log.held_bytes > self._config.queue.max_bytes / 2
+            await asyncio.sleep(_HASTY_S if is_filling else _HOUSEKEEPING_S)
             try:
                 slowest_route = min(route.position for route in self._routes)
                 self._log.release(min(slowest_route, self.pool.checkpoint))

@@ -25,6 +25,9 @@ _LEAST_LIMIT_BYTES = 64 << 10
 
 _MOST_PARTS = 64  # At once; each looks at all envelopes of the request.
 
+_MOST_SINGLE = 8
+"""Small items refused one by one as too large, before a destination that took nothing is no longer asked."""
+
 _logger = structlog.get_logger(__name__)
 
 
@@ -95,6 +98,7 @@ class Deliverer:
         """
         dropped: Counter[str] = Counter()
         refused_bytes = 0  # Size of the smallest part that was found too large.
+        has_delivered = False
         left = [(payload, item_count)]  # The next one last.
         while left:
             part, count = left.pop()
@@ -112,6 +116,14 @@ class Deliverer:
                         reason = "too_large"
                         if not dropped[reason]:
                             self._say_dropped("item_too_large", signal, error)
+                        if (
+                            size_bytes < _LEAST_LIMIT_BYTES
+                            and not has_delivered
+                            and dropped[reason] + 1 >= _MOST_SINGLE
+                        ):
+                            # This is no limit of size but a quota, say; what is left would be refused as well.
+                            dropped["rejected"] += sum(others for _, others in left)
+                            left.clear()
                 except DownstreamRejectedError as error:
                     reason = "rejected"
                     self._say_dropped("export_rejected", signal, error)
@@ -119,6 +131,7 @@ class Deliverer:
                     reason = "retries_exhausted"
                     self._say_dropped("export_given_up", signal, error)
                 else:
+                    has_delivered = True
                     if refused_bytes:
                         self._learn_limit(signal, refused_bytes, taken_bytes=size_bytes)
                     if result.rejected_item_count or result.message:

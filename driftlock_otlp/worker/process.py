@@ -43,6 +43,11 @@ _CHECKPOINT_INTERVAL_S = 10.0
 _FIRST_CHECKPOINT_S = 0.5
 """The first one comes soon, and each later one after twice as long: a process that dies every few
 seconds would otherwise read more of the log after each start, and never get on."""
+_CHECKPOINT_SHARE = 0.25
+"""A checkpoint is due, too, when so much of `queue.max_bytes` has been read since the one before: until it is written
+nothing of that can be released."""
+_LEAST_CHECKPOINT_INTERVAL_S = 0.5
+"""Checkpoints come no faster, however small the log."""
 _LAST_CHECKPOINT_S = 5.0
 """How long a worker that stops waits to hear that its verdicts are durable."""
 
@@ -81,6 +86,8 @@ class Worker:
         self._reported_checkpoint = self._position
         self._checkpoint_interval_s = _FIRST_CHECKPOINT_S
         self._checkpoint_due_s = time.monotonic() + _FIRST_CHECKPOINT_S
+        self._checkpoint_bytes = int(config.queue.max_bytes * _CHECKPOINT_SHARE)
+        self._kept_s = time.monotonic()
         anew = self._scoring.restore(place.clock_unix_nano, self._checkpoint.states())
         counts = self._scoring.stream_counts()
         self._send(messages.Ready(self._position, list(counts.items()), self._scoring.warming_up_count(), anew))
@@ -98,7 +105,7 @@ class Worker:
                 break
         if not entries:
             self._position = max(self._position, end)
-        if time.monotonic() >= self._checkpoint_due_s and self.is_settled:
+        if not self.checkpoint_wait_s() and self.is_settled:
             self._keep()
         fault_points.reach("worker.scored")
         self._report(verdicts)
@@ -139,8 +146,9 @@ class Worker:
 
     def _keep(self) -> None:
         """Keep the state of now, to be written once the verdicts that led to it are durable."""
+        self._kept_s = time.monotonic()
         self._checkpoint_interval_s = min(self._checkpoint_interval_s * 2, _CHECKPOINT_INTERVAL_S)
-        self._checkpoint_due_s = time.monotonic() + self._checkpoint_interval_s
+        self._checkpoint_due_s = self._kept_s + self._checkpoint_interval_s
         if self._position == self._kept_place.position:
             return
         for key in self._scoring.take_changed():
@@ -164,7 +172,10 @@ class Worker:
 
     def checkpoint_wait_s(self) -> float:
         """Return the seconds until the next checkpoint is due."""
-        return max(self._checkpoint_due_s - time.monotonic(), 0.0)
+        due_s = self._checkpoint_due_s
+        if self._position - self._kept_place.position >= self._checkpoint_bytes:
+            due_s = min(due_s, self._kept_s + _LEAST_CHECKPOINT_INTERVAL_S)
+        return max(due_s - time.monotonic(), 0.0)
 
     def prepare_stop(self) -> None:
         """Ask for the confirmation that the last checkpoint needs."""
@@ -182,7 +193,7 @@ class Worker:
 
     def report_idle(self) -> None:
         """Prepare the checkpoint that fell due while nothing came."""
-        if time.monotonic() < self._checkpoint_due_s or not self.is_settled:
+        if self.checkpoint_wait_s() or not self.is_settled:
             return
         self._keep()
         if self._position != self._reported_checkpoint:

@@ -184,6 +184,22 @@ async def test_refusals_for_size_that_do_not_depend_on_it_teach_nothing(metrics:
     assert [part for _, part in exporter.taken] == [payload]
 
 
+async def test_a_quota_that_is_told_as_a_size_limit_costs_few_calls_and_small_items_before_a_taken_one_none(
+    metrics: Metrics,
+) -> None:
+    exporter = FakeExporter()
+    exporter.max_bytes = 0
+    deliverer = exporter.deliverer(metrics)
+    assert await deliverer.deliver(Signal.LOGS, request(*[100] * 1000), 1000) == Delivery(
+        {"too_large": 8, "rejected": 992}
+    )
+    assert len(exporter.attempts) < 40
+    exporter.max_bytes = 500
+    payload = request(*[900] * 7, *[100] * 20, *[900] * 9)
+    assert await deliverer.deliver(Signal.LOGS, payload, 36) == Delivery({"too_large": 16})
+    assert taken(exporter) == list(range(7, 27))
+
+
 async def test_a_request_of_many_tiny_parts_is_divided_all_the_same(metrics: Metrics) -> None:
     exporter = FakeExporter()
     deliverer = exporter.deliverer(metrics, max_request_bytes=20)

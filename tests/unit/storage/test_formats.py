@@ -19,18 +19,20 @@ from driftlock_otlp.storage.state import StateDatabase, cursors
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "storage"
 ANOMALY = "aa" * 16
+OLD_STATES = range(1, SCHEMA_VERSION)
 
 
-def state_of_version_1(path: Path) -> None:
+def write_state(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((GOLDEN / "state-1.sql").read_text())
-        connection.execute("PRAGMA user_version = 1")
+        connection.executescript((GOLDEN / f"state-{version}.sql").read_text())
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-async def test_state_of_the_first_version_is_migrated_with_all_that_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", OLD_STATES)
+async def test_state_of_an_earlier_version_is_migrated_with_all_that_it_holds(tmp_path: Path, version: int) -> None:
     path = tmp_path / "state.db"
-    state_of_version_1(path)
+    write_state(path, version)
     state = StateDatabase(path, durability="fsync")
     state.open()
     assert await state.read(cursors) == {"divert:quarantine": 55, "forward:otlp_grpc": 77}
@@ -49,8 +51,9 @@ async def test_state_of_the_first_version_is_migrated_with_all_that_it_holds(tmp
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_migrated_state_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
-    state_of_version_1(tmp_path / "old.db")
+@pytest.mark.parametrize("version", OLD_STATES)
+def test_migrated_state_has_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
+    write_state(tmp_path / "old.db", version)
     found = []
     for name in ("old.db", "new.db"):
         state = StateDatabase(tmp_path / name, durability="os")
@@ -100,7 +103,7 @@ def test_newer_data_is_refused_with_file_versions_and_remedy(tmp_path: Path, par
         opening, known = log.open, segments.FORMAT_VERSION
     else:
         path = tmp_path / "state.db"
-        state_of_version_1(path)
+        write_state(path, 1)
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 7")
         opening, known = StateDatabase(path, durability="fsync").open, SCHEMA_VERSION

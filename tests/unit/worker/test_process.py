@@ -265,6 +265,33 @@ async def test_an_idle_worker_writes_the_checkpoint_that_fell_due(
     worker.close()
 
 
+async def test_a_checkpoint_falls_due_when_it_holds_much_of_the_log(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    await (bench := Bench(config, log, tmp_path)).append(SIZE)
+    quarter = log.end().position
+    small = config.model_copy(update={"queue": config.queue.model_copy(update={"max_bytes": 4 * quarter})})
+    bench = Bench(small, log, tmp_path)
+    worker = bench.start()
+    worker._checkpoint_due_s = time.monotonic() + 60.0
+    worker._kept_s -= 60.0  # The last one is a while ago.
+    bench.read_all(worker)
+    worker.confirm(log.end().position)
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place()[0] == quarter
+    # The next one comes at a distance, also when the log is full and nothing further comes.
+    await bench.append(SIZE)
+    worker._checkpoint_due_s = time.monotonic() + 60.0
+    bench.read_all(worker)
+    assert 0.0 < worker.checkpoint_wait_s() <= 0.5
+    worker._kept_s -= 0.5
+    worker.report_idle()
+    worker.confirm(log.end().position)
+    with closing(Checkpoint(bench.checkpoint)) as checkpoint:
+        assert checkpoint.place()[0] == log.end().position
+    worker.close()
+
+
 async def test_a_worker_says_how_its_streams_are_when_it_is_asked(
     config: Config, log: SegmentLog, tmp_path: Path
 ) -> None:

@@ -50,6 +50,8 @@ FAULT_POINTS: Mapping[str, str] = {
     "events.marked": "the outbox knows that the event is delivered",
     "quarantine.delivered": "a released part is delivered; it is still in the quarantine",
     # House-keeping, starting and stopping, in the main process.
+    "requests.saving": "what requests are known by is written, but not committed",
+    "requests.saved": "it is committed; segments may be deleted",
     "log.releasing": "a segment is about to be deleted",
     "log.released": "a segment's file is deleted",
     "service.opened": "storage is open and repaired; nothing else has started",

@@ -41,7 +41,7 @@ from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.memory import MemoryLimiter
 from driftlock_otlp.receiver.resends import RecentRequests
-from driftlock_otlp.storage import outbox, verdicts
+from driftlock_otlp.storage import outbox, requests, verdicts
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.retention import Retention
 from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, reached
@@ -129,7 +129,8 @@ class Service:
         self._state.open()
         self._log.open(minimum_end=await self._state.read(reached))
         if self._recent is not None:
-            self._recent.load(self._log, self._log.recent_position)
+            known_before, keys = await self._state.read(requests.load)
+            self._recent.load(self._log, self._log.recent_position if known_before is None else known_before, keys)
         fault_points.reach("service.opened")
         await self._lifecycle.start()
         await self._state.write(partial(verdicts.forget_routes, kept=[route.name for route in self._routes]))
@@ -264,9 +265,11 @@ class Service:
             is_filling = self._log.held_bytes > self._config.queue.max_bytes / 2
             await asyncio.sleep(_HASTY_S if is_filling else _HOUSEKEEPING_S)
             try:
-                slowest_route = min(route.position for route in self._routes)
-                self._log.release(min(slowest_route, self.pool.checkpoint))
-                await retention.keep(slowest_route)
+                unneeded = min(self.pool.checkpoint, *(route.position for route in self._routes))
+                if self._recent is not None:
+                    unneeded = min(unneeded, await self._recent.save(self._state, self._log))
+                self._log.release(unneeded)
+                await retention.keep(self._log.oldest_position)
             except RetryableError as error:
                 _logger.error("housekeeping_waiting", error=str(error))
             except Exception:

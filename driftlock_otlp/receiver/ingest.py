@@ -51,7 +51,7 @@ class Ingest:
         self._clock = clock
         self._room = room
         self._recent = recent
-        self._appending: set[asyncio.Task[None]] = set()
+        self._appending: set[asyncio.Task[int]] = set()
 
     async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str, tenant: str = "") -> ExportResult:
         """Take one request in protobuf; the log keeps these very bytes, unless items have to be left out.
@@ -133,11 +133,12 @@ class Ingest:
         task = asyncio.create_task(self._append(entry, transport, started_s))
         self._appending.add(task)
         if self._recent is not None:
-            self._recent.begin(key, entry.received_unix_nano, task)
+            self._recent.begin(key, entry.received_unix_nano, task, self._log.end().position)
         task.add_done_callback(self._appending.discard)
         await asyncio.shield(task)
 
-    async def _append(self, entry: NewEntry, transport: str, started_s: float) -> None:
+    async def _append(self, entry: NewEntry, transport: str, started_s: float) -> int:
+        """Append one request and return its position."""
         try:
             if self._room is not None:
                 await self._room.take(entry)
@@ -154,6 +155,7 @@ class Ingest:
             self._room.appended(entry, position)
         self._count_accepted(entry, transport, started_s)
         fault_points.reach("receive.appended")
+        return position
 
     def _count_refused(self, entry: NewEntry, transport: str) -> None:
         assert entry.signal is not None  # noqa: S101 - for the type checker: ticks are not received

@@ -231,6 +231,11 @@ class SegmentLog:
         return self._bases[-2:][0]
 
     @property
+    def oldest_position(self) -> int:
+        """Where the oldest entry begins that can still be read."""
+        return self._bases[0]
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of entries that are not released."""
         return max(0, self._end.position - self._released)

@@ -1,7 +1,7 @@
 """What is kept for how long: deletes what nobody needs, and says beforehand when something is to go.
 
 The log lets go of whole segments by itself (`SegmentLog.release`). This is about the state database:
-verdicts that every route has passed, facts of old windows, old anomalies, and the quarantine with its
+verdicts on what the log has no more, facts of old windows, old anomalies, and the quarantine with its
 limits. What was withheld is dropped only after the metrics have said so for a while.
 """
 
@@ -68,7 +68,7 @@ class Retention:
         """Do what is due.
 
         Args:
-            passed: Every route has passed the log up to here.
+            passed: The log has nothing before this position any more.
 
         Raises:
             StorageUnavailableError: The disk does not take it now.

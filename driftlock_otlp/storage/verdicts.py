@@ -79,5 +79,5 @@ def between(connection: sqlite3.Connection, start: int, end: int) -> dict[int, l
 
 
 def forget_before(connection: sqlite3.Connection, position: int) -> None:
-    """Delete the verdicts on entries before `position`, which have been forwarded."""
+    """Delete the verdicts on entries before `position`, which the log has no more."""
     connection.execute("DELETE FROM verdicts WHERE position < ?", (position,))

@@ -32,7 +32,7 @@ NEED_ANOMALIES = {
 IN_WORKERS = {name for name in FAULT_POINTS if name.startswith("worker.")}
 PARTS = {
     "receiving": [name for name in FAULT_POINTS if name.startswith("receive.")],
-    "log": [name for name in FAULT_POINTS if name.startswith("log.")],
+    "log": [name for name in FAULT_POINTS if name.startswith(("log.", "requests."))],
     "worker": sorted(IN_WORKERS),
     "verdicts": [name for name in FAULT_POINTS if name.startswith("verdicts.")],
     "forwarding": [name for name in FAULT_POINTS if name.startswith("forward.")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,9 @@ from driftlock_otlp.model import NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.resends import RecentRequests
+from driftlock_otlp.storage import requests
+from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.state import StateDatabase, reached
 from tests.conformance.receivers import JSON_LOG, request_of
 from tests.doubles.memory_log import MemoryLog
 
@@ -133,6 +137,96 @@ async def test_a_repeat_is_acknowledged_although_there_is_no_room_for_more(bench
     await bench.send()
     bench.log.failure = OverloadedError("full", 5.0)
     assert await bench.send() == ExportResult()
+
+
+async def test_among_many_the_last_ones_are_known_and_the_first_are_not() -> None:
+    capacity, sent = 1024, 3000
+    bench = Bench(capacity=capacity)
+    keys = [bytes([n >> 8, n & 255]) * 8 for n in range(sent)]
+    for position, key in enumerate(keys):
+        bench.recent._take(key, bench.now_unix_nano, position)
+    known = [await bench.recent.is_repeated(key) for key in keys]
+    assert all(known[-capacity * 9 // 10 :])
+    assert sum(known) <= capacity + 4
+    bench.now_unix_nano += int(WINDOW_S * 1e9)
+    assert not any([await bench.recent.is_repeated(key) for key in keys])
+
+
+class Disk:
+    """A log of small segments and a state database, as one process after the other has them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.now_unix_nano = 1_700_000_000_000_000_000
+
+    async def start(self) -> None:
+        self.log = SegmentLog(
+            self._directory / "log", durability="os", segment_bytes=500, max_bytes=1 << 20, metrics=Metrics()
+        )
+        self.state = StateDatabase(self._directory / "state.db", durability="os")
+        self.state.open()
+        self.log.open(await self.state.read(reached))
+        self.recent = RecentRequests(WINDOW_S, lambda: self.now_unix_nano)
+        before, keys = await self.state.read(requests.load)
+        self.recent.load(self.log, self.log.recent_position if before is None else before, keys)
+        self.ingest = Ingest(self.log, Metrics(), lambda: self.now_unix_nano, recent=self.recent)
+
+    def stop(self) -> None:
+        self.log.close()
+        self.state.close()
+
+    async def send(self, *numbers: int) -> None:
+        for number in numbers:
+            await self.ingest.ingest_protobuf(Signal.LOGS, request_of(Signal.LOGS, number), "grpc")
+
+
+async def test_requests_are_known_after_a_restart_although_their_segments_are_gone(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    await disk.start()
+    await disk.send(*range(1, 41))
+    end = disk.log.end().position
+    assert await disk.recent.save(disk.state, disk.log) == end
+    disk.log.release(end)
+    assert len(list((tmp_path / "log").glob("*.log"))) == 1
+    await disk.send(41, 42)  # Nobody has saved these when the process dies.
+    for _ in range(2):
+        disk.stop()
+        await disk.start()
+        end = disk.log.end().position
+        await disk.send(*range(1, 43))
+        assert disk.log.end().position == end
+    assert await disk.recent.save(disk.state, disk.log) == end
+    disk.now_unix_nano += int(WINDOW_S * 1e9)
+    disk.stop()
+    await disk.start()
+    await disk.send(1, 42)
+    assert disk.log.end().position > end
+    # What is too old is not kept on disk, either.
+    await disk.recent.save(disk.state, disk.log)
+    (rows,) = await disk.state.read(lambda c: c.execute("SELECT count(*) FROM requests").fetchone())
+    assert rows == 1
+    disk.stop()
+
+
+async def test_nothing_is_released_before_what_it_is_known_by_is_durable(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    await disk.start()
+    await disk.send(1, 2)
+    known = disk.log.end().position
+    under_way: asyncio.Future[int] = asyncio.Future()
+    task = asyncio.ensure_future(_result_of(under_way))
+    disk.recent.begin(b"x" * 16, disk.now_unix_nano, task, known)
+    await disk.send(3)
+    assert await disk.recent.save(disk.state, disk.log) == known
+    under_way.set_result(known)
+    await task
+    await asyncio.sleep(0)
+    assert await disk.recent.save(disk.state, disk.log) == disk.log.end().position
+    disk.stop()
+
+
+async def _result_of(future: asyncio.Future[int]) -> int:
+    return await future
 
 
 class SlowRoom:

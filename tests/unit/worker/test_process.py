@@ -278,7 +278,7 @@ async def test_a_checkpoint_falls_due_when_it_holds_much_of_the_log(
     bench.read_all(worker)
     worker.confirm(log.end().position)
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place()[0] == quarter
+        assert (checkpoint.place() or (0,))[0] == quarter
     # The next one comes at a distance, also when the log is full and nothing further comes.
     await bench.append(SIZE)
     worker._checkpoint_due_s = time.monotonic() + 60.0
@@ -288,7 +288,7 @@ async def test_a_checkpoint_falls_due_when_it_holds_much_of_the_log(
     worker.report_idle()
     worker.confirm(log.end().position)
     with closing(Checkpoint(bench.checkpoint)) as checkpoint:
-        assert checkpoint.place()[0] == log.end().position
+        assert (checkpoint.place() or (0,))[0] == log.end().position
     worker.close()
 
 

@@ -27,7 +27,7 @@ reads them. What holds at every moment:
    every CRC. What is damaged they return as an entry that says so, so that each of its items has an
    outcome, too. Nothing on disk makes them raise but a newer format and a disk that does not read.
 6. `open` cuts off what is behind the last whole record of the last segment: a torn write, never
-   acknowledged. It never starts before a position that a cursor has reached (`minimum_end`), so that
+   acknowledged. What a cursor is beyond was durable, and stays. It never starts before a position that a cursor has reached (`minimum_end`), so that
    entries lost with the power (durability `os`) do not let new ones hide behind an old cursor.
 
 Durability `memory` acknowledges from RAM: `append` returns as soon as the entry has queued, the
@@ -62,6 +62,7 @@ from driftlock_otlp.model import LogEnd, LogEntry, NewEntry
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import segments
 from driftlock_otlp.storage.log_reader import LogReader
+from driftlock_otlp.storage.log_recovery import Repair
 from driftlock_otlp.storage.segment_writer import SegmentWriter
 
 __all__ = ["RETRY_AFTER_S", "Durability", "LogReader", "SegmentLog"]
@@ -154,7 +155,7 @@ class SegmentLog:
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._acquire_lock()
-            self._bases, is_repaired = self._writer.open(minimum_end)
+            self._bases, repair = self._writer.open(minimum_end)
         except OSError as error:
             self._let_go()
             raise ConfigError(
@@ -163,8 +164,8 @@ class SegmentLog:
         except BaseException:
             self._let_go()
             raise
-        if is_repaired:
-            self._metrics.errors.labels("storage.log").inc()
+        if repair is not None:
+            self._report_repair(repair)
         self._end = self._writer.end
         self._released = self._bases[0]
         self._promised = self._end.position
@@ -271,6 +272,24 @@ class SegmentLog:
             self._thread.join()
             self._thread = None
         self._let_go()
+
+    def _report_repair(self, repair: Repair) -> None:
+        """Count and log what was not as it should be when the log was opened."""
+        path = str(segments.segment_path(self._directory, self._bases[-1]))
+        if repair.torn_bytes or repair.has_new_header or repair.mended_records:
+            self._metrics.errors.labels("storage.log").inc()
+            _log.warning(
+                "log_repaired", segment=path, torn_bytes=repair.torn_bytes, mended_records=repair.mended_records
+            )
+        if repair.unreadable_bytes:
+            self._metrics.log_damaged_entries.inc()
+            self._metrics.log_damaged_bytes.inc(repair.unreadable_bytes)
+            _log.error(
+                "log_end_unreadable",
+                segment=path,
+                size_bytes=repair.unreadable_bytes,
+                effect="it is cut off; if it was acknowledged, its items are lost, and nobody knows how many",
+            )
 
     def _report_damage(self, lost: LogEntry) -> None:
         """Count and log a damaged entry, once however many read it."""

@@ -12,13 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import structlog
-
 from driftlock_otlp import fault_points
 from driftlock_otlp.model import LogEnd, NewEntry
 from driftlock_otlp.storage import log_recovery, segments
-
-_log = structlog.get_logger(__name__)
 
 
 class SegmentWriter:
@@ -56,14 +52,14 @@ class SegmentWriter:
         self.end = LogEnd(0, 0)
         self.base = 0
 
-    def open(self, minimum_end: int) -> tuple[list[int], bool]:
+    def open(self, minimum_end: int) -> tuple[list[int], log_recovery.Repair | None]:
         """Repair the last segment, or start the first.
 
         Args:
             minimum_end: The log continues there if it ends before it.
 
         Returns:
-            The bases of all segments, and whether there was something to repair.
+            The bases of all segments, and what was repaired in the last one; None without segments.
 
         Raises:
             OSError: The directory cannot be used.
@@ -71,24 +67,21 @@ class SegmentWriter:
         """
         bases = segments.list_bases(self._directory)
         log_recovery.check_formats(self._directory, bases)
-        is_repaired = False
+        repair = None
         if bases:
             path = segments.segment_path(self._directory, bases[-1])
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            repair = log_recovery.repair_last(self._directory, bases, self._fd)
+            repair = log_recovery.repair_last(self._directory, bases, self._fd, minimum_end)
             if self._is_synced:
                 # What the process before left to the kernel is read from now on, so it must be durable first.
                 os.fsync(self._fd)
                 log_recovery.sync_directory(self._directory)
-            is_repaired = bool(repair.torn_bytes or repair.has_new_header)
-            if is_repaired:
-                _log.warning("log_repaired", segment=str(path), torn_bytes=repair.torn_bytes)
             self.end, self.base = repair.end, bases[-1]
         if not bases or minimum_end > self.end.position:
             self.end = LogEnd(max(minimum_end, self.end.position), self.end.item_count)
             self._start_segment()
             bases.append(self.base)
-        return bases, is_repaired
+        return bases, repair
 
     @property
     def room_bytes(self) -> int:

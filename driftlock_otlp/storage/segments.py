@@ -25,7 +25,8 @@ Both CRCs are CRC-32 (ISO-HDLC, as in zlib). The header CRC is seeded with the p
 neither stale disk blocks nor records quoted inside a payload pass for records of this place; a
 header that passes is believed about its length, so a damaged body costs one record only, and its
 signal and items are known. A damaged header costs what lies before the next sound header; how many
-items that were follows from the counts on both sides.
+items that were follows from the counts on both sides. At the very end of the log, where nothing
+follows, one wrong byte of a header is put right.
 """
 
 from __future__ import annotations
@@ -218,6 +219,46 @@ def damaged_record(fd: int, base: int, position: int, limit: int) -> LogEntry | 
     _, _, item_count, _, code, received_unix_nano, items_before = _FACTS.unpack_from(chunk, _MAGIC_AND_CRC.size)
     new = NewEntry(_SIGNAL_OF_CODE.get(code), b"", item_count, received_unix_nano)
     return LogEntry(position, position + size, items_before, new, is_damaged=True)
+
+
+def mended_header(fd: int, base: int, position: int, limit: int) -> bytes | None:
+    """Return the header of a record as it was, if one byte of it is wrong and the record is whole otherwise.
+
+    The checksum of the body proves that the header found is the right one. Meant for the end of the
+    log: in the middle the records on both sides say what a damaged header does not.
+
+    Args:
+        fd: The segment, open for reading.
+        base: The segment's base.
+        position: Where the record begins.
+        limit: Position at which no record may end later.
+    """
+    stored = os.pread(fd, max(0, min(RECORD_HEADER_BYTES, limit - position)), _offset(position, base))
+    if len(stored) < RECORD_HEADER_BYTES:
+        return None
+    magic_bytes = len(_RECORD_MAGIC)
+    wrong = [index for index in range(magic_bytes) if stored[index] != _RECORD_MAGIC[index]]
+    if wrong:
+        candidates = iter([_RECORD_MAGIC + stored[magic_bytes:]] if len(wrong) == 1 else [])
+    else:
+        candidates = (
+            stored[:index] + bytes([value]) + stored[index + 1 :]
+            for index in range(magic_bytes, RECORD_HEADER_BYTES)
+            for value in range(256)
+        )
+    for header in candidates:
+        size = _size_at(header, 0, position)
+        if size is not None and position + size <= limit:
+            rest = os.pread(fd, size - RECORD_HEADER_BYTES, _offset(position, base) + RECORD_HEADER_BYTES)
+            if _entry_at(header + rest, 0, size, position) is not None:
+                return header
+    return None
+
+
+def is_unreadable(fd: int, base: int, position: int, limit: int) -> bool:
+    """Return True if a header's bytes are there and no header: a write that was torn has it whole, or zeros."""
+    chunk = os.pread(fd, max(0, min(RECORD_HEADER_BYTES, limit - position)), _offset(position, base))
+    return len(chunk) == RECORD_HEADER_BYTES and any(chunk) and _size_at(chunk, 0, position) is None
 
 
 def damaged_stretch(position: int, until: int, items_before: int | None, items_after: int | None) -> LogEntry:

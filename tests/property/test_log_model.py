@@ -67,6 +67,7 @@ class LogMachine(RuleBasedStateMachine):
         self.item_count = 0
         self.released = 0
         self.damaged: set[int] = set()  # Positions of records whose header or body is.
+        self.damaged_headers: set[int] = set()
         self.cursor = self.committed = 0
         self.reader = LogReader(self.directory)
         self.open()
@@ -81,8 +82,18 @@ class LogMachine(RuleBasedStateMachine):
             write=self.room.write,
             sync=lambda fd: None,
         )
+        self.mend_the_end()
         self.log.open(minimum_end=self.committed)
         self.cursor = self.committed
+
+    def mend_the_end(self) -> None:
+        """Headers at the end of the last segment, behind which nothing is sound, are put right at the start."""
+        last_base = max(segments.list_bases(self.directory), default=0)
+        for entry in reversed(self.model):
+            if entry.position < last_base or entry.position not in self.damaged_headers:
+                break
+            self.damaged.discard(entry.position)
+            self.damaged_headers.discard(entry.position)
 
     def expect(self, entry: NewEntry) -> None:
         read = LogEntry(self.end, self.end + segments.record_bytes(entry), self.item_count, entry)
@@ -164,8 +175,6 @@ class LogMachine(RuleBasedStateMachine):
     def damage(self, data: st.DataObject, is_header: bool, flip: int) -> None:
         """Flip bits of one byte of a record, beneath the log."""
         victim = data.draw(st.sampled_from([entry for entry in self.model if entry.position >= self.released]))
-        # A damaged header at the very end cannot be told from a torn write.
-        is_header = is_header and victim is not self.model[-1]
         body_bytes = victim.next_position - victim.position - segments.RECORD_HEADER_BYTES
         if victim.position in self.damaged or not (is_header or body_bytes):
             return
@@ -179,6 +188,8 @@ class LogMachine(RuleBasedStateMachine):
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte ^ flip]))
         self.damaged.add(victim.position)
+        if is_header:
+            self.damaged_headers.add(victim.position)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -215,7 +226,7 @@ class LogMachine(RuleBasedStateMachine):
                 file.write(segments.encode_segment_header(base, self.item_count))
             file.seek(self.end - base + segments.SEGMENT_HEADER_BYTES)
             file.write(record)
-        if damage == "none" or self.end in self.damaged:
+        if damage in {"none", "flip"}:
             self.expect(new)
         self.open()
 

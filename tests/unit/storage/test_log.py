@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from driftlock_otlp.errors import (
     ConfigError,
@@ -96,6 +97,15 @@ async def filled(directory: Path, count: int, **settings: Any) -> list[LogEntry]
     log.close()
     assert len(found) == count
     return found
+
+
+def overwrite(directory: Path, position: int, bits: int) -> None:
+    """Flip bits of one byte of a log of one segment."""
+    with last_segment(directory).open("r+b") as file:
+        file.seek(position + segments.SEGMENT_HEADER_BYTES)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ bits]))
 
 
 async def test_reopened_log_continues_where_it_ended(tmp_path: Path) -> None:
@@ -184,6 +194,58 @@ async def test_last_record_that_is_there_in_full_is_kept_to_be_counted(tmp_path:
     assert log.end() == LogEnd(before[-1].next_position, 120)
     lost = read_all(log)[-1]
     assert (lost.is_damaged, lost.entry.signal, lost.entry.item_count) == (True, Signal.LOGS, 10)
+    log.close()
+
+
+@pytest.mark.parametrize("offset", range(segments.RECORD_HEADER_BYTES))
+async def test_flipped_bits_in_the_header_of_the_last_record_are_put_right(tmp_path: Path, offset: int) -> None:
+    before = await filled(tmp_path, 3)
+    overwrite(tmp_path, before[-1].position + offset, bits=0x10 if offset % 2 else 0xFF)
+    metrics = Metrics()
+    log = make(tmp_path, metrics=metrics)
+    assert read_all(log) == before
+    assert log.end() == LogEnd(before[-1].next_position, 30)
+    assert damage(metrics) == (0, 0)
+    log.close()
+
+
+async def test_all_records_at_the_end_are_put_right_one_after_the_other(tmp_path: Path) -> None:
+    before = await filled(tmp_path, 5)
+    for victim in before[2:]:
+        overwrite(tmp_path, victim.position + 13, bits=0x01)
+    log = make(tmp_path)
+    assert read_all(log) == before
+    log.close()
+
+
+async def test_an_end_that_is_neither_a_record_nor_a_torn_write_is_reported(tmp_path: Path) -> None:
+    before = await filled(tmp_path, 3)
+    for offset in (9, 17):
+        overwrite(tmp_path, before[-1].position + offset, bits=0x01)
+    metrics = Metrics()
+    with capture_logs() as lines:
+        log = make(tmp_path, metrics=metrics)
+    assert log.end() == LogEnd(before[-1].position, 20)
+    assert damage(metrics) == (1, segments.record_bytes(entry(2)))
+    assert [line["event"] for line in lines] == ["log_repaired", "log_end_unreadable"]
+    log.close()
+
+
+async def test_what_a_cursor_is_beyond_is_damaged_and_not_torn(tmp_path: Path) -> None:
+    before = await filled(tmp_path, 3)
+    for offset in (9, 17):
+        overwrite(tmp_path, before[-1].position + offset, bits=0x01)
+    metrics = Metrics()
+    log = SegmentLog(tmp_path, durability="fsync", segment_bytes=1000, max_bytes=1 << 20, metrics=metrics)
+    log.open(minimum_end=before[-1].next_position)
+    assert log.end().position == before[-1].next_position
+    for count in (0, 1):
+        found = read_all(log)
+        assert found[:2] == before[:2]
+        assert (found[2].is_damaged, found[2].next_position) == (True, before[-1].next_position)
+        assert [read.entry for read in found[3:]] == [entry(3)] * count
+        await log.append(entry(3))
+    assert damage(metrics) == (1, segments.record_bytes(entry(2)))
     log.close()
 
 

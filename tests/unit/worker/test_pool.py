@@ -137,16 +137,18 @@ async def test_a_stop_leaves_a_checkpoint_and_a_start_goes_on_from_it(bench: Ben
         await bench.append()
     await bench.judged()
     (pid,) = bench.pids()
+    judged = bench.pool.watermark
     await bench.pool.stop(20.0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    end = bench.log.end().position
-    assert (await bench.state.read(cursors))["detect:0-of-1"] == end
+    kept = (await bench.state.read(cursors))["detect:0-of-1"]
+    # Beyond what was judged there is at most a tick of the clock that came while the pool stopped.
+    assert judged <= kept <= bench.log.end().position
     bench.new_pool()
     await bench.pool.start()
-    assert bench.pool.watermark == end
+    assert bench.pool.watermark == kept
     await bench.ready()
-    assert bench.pool.checkpoint == end
+    assert bench.pool.checkpoint == kept
     await bench.append(fault_share=1.0)
     await bench.judged()
 

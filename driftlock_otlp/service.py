@@ -20,7 +20,7 @@ from driftlock_otlp.config.exporters import for_signal
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.errors import RetryableError, StorageUnavailableError
 from driftlock_otlp.exporter.anomaly_events import EventSender
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.exporter.forward import ForwardRoute, Selection
@@ -42,7 +42,7 @@ from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.memory import MemoryLimiter
 from driftlock_otlp.receiver.resends import RecentRequests
 from driftlock_otlp.storage import outbox, requests, verdicts
-from driftlock_otlp.storage.log import SegmentLog
+from driftlock_otlp.storage.log import RETRY_AFTER_S, SegmentLog
 from driftlock_otlp.storage.retention import Retention
 from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, reached
 from driftlock_otlp.worker.pool import WorkerPool
@@ -53,6 +53,8 @@ _HOUSEKEEPING_S = 1.0
 _HASTY_S = 0.1
 """Segments are released so often while the log is more than half full."""
 _SAME_REQUEST_S = 0.5
+_STATE_PATIENCE_S = 5.0
+"""What comes is still taken for so long when the state database cannot be written: the log holds it."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -92,7 +94,13 @@ class Service:
         self._recent = RecentRequests(window_s, clock) if window_s else None
         ingest = Ingest(self._log, self.metrics, clock, room, self._recent)
         memory = MemoryLimiter(config.receiver.memory_limit, lambda: self.pool.pids, self.metrics)
-        self.gate = Gate(config.auth, config.receiver.max_in_flight_bytes, self.metrics, lambda: memory.is_short)
+        self.gate = Gate(
+            config.auth,
+            config.receiver.max_in_flight_bytes,
+            self.metrics,
+            lambda: memory.is_short,
+            self._state_failure,
+        )
         protocols = config.receivers.otlp.protocols
         self.grpc = (
             GrpcReceiver(protocols.grpc, ingest, self.gate, self.metrics, lambda: not self.readiness.missing())
@@ -179,6 +187,13 @@ class Service:
         finally:
             await self.stop()
         _logger.info("stopped")
+
+    def _state_failure(self) -> StorageUnavailableError | None:
+        """Return why nothing is taken while nothing can be passed on, once that has lasted for a while."""
+        failing_s = self._state.failing_s
+        if failing_s < _STATE_PATIENCE_S:
+            return None
+        return StorageUnavailableError(f"the state database cannot be written for {failing_s:.0f} s", RETRY_AFTER_S)
 
     def _build_routes(self) -> list[ForwardRoute]:
         forward = self._config.forward

@@ -12,7 +12,7 @@ import structlog
 from driftlock_otlp.auth.budget import TokenBucket
 from driftlock_otlp.auth.keys import KeyRing, OwnLimits
 from driftlock_otlp.config.receivers import AuthConfig, LimitsConfig
-from driftlock_otlp.errors import ConfigError, RateLimitedError, UnauthenticatedError
+from driftlock_otlp.errors import ConfigError, RateLimitedError, RetryableError, UnauthenticatedError
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.receiver.admission import Admission, Reservation
 
@@ -93,6 +93,7 @@ class Gate:
         max_in_flight_bytes: Bytes of requests that may be in flight, of all tenants.
         metrics: Where a key file that cannot be used is counted.
         is_memory_short: Returns whether only one request at a time may be taken.
+        unavailable: Returns why nothing may be taken now, if there is a reason.
         clock_s: Seconds of any clock that only goes forward.
 
     Raises:
@@ -107,8 +108,10 @@ class Gate:
         max_in_flight_bytes: int,
         metrics: Metrics,
         is_memory_short: Callable[[], bool] = lambda: False,
+        unavailable: Callable[[], RetryableError | None] = lambda: None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._unavailable = unavailable
         self._config = config
         self._admission = Admission(max_in_flight_bytes, is_memory_short=is_memory_short)
         self._max_in_flight_bytes = max_in_flight_bytes
@@ -156,9 +159,12 @@ class Gate:
         """Reserve room for a request; leave the returned context to release it.
 
         Raises:
+            RetryableError: Nothing may be taken now.
             OverloadedError: There is no room.
             RateLimitedError: The tenant has its share of the room.
         """
+        if (reason := self._unavailable()) is not None:
+            raise reason
         return self._admission.admit(n_bytes, tenant)
 
     def check(self, tenant: Tenant, n_bytes: int) -> None:

@@ -27,8 +27,9 @@ reads them. What holds at every moment:
    every CRC. What is damaged they return as an entry that says so, so that each of its items has an
    outcome, too. Nothing on disk makes them raise but a newer format and a disk that does not read.
 6. `open` cuts off what is behind the last whole record of the last segment: a torn write, never
-   acknowledged. What a cursor is beyond was durable, and stays. It never starts before a position that a cursor has reached (`minimum_end`), so that
-   entries lost with the power (durability `os`) do not let new ones hide behind an old cursor.
+   acknowledged. What a cursor is beyond was durable, and stays. It never starts before a position that
+   a cursor has reached (`minimum_end`), so that entries lost with the power (durability `os`) do not
+   let new ones hide behind an old cursor.
 
 Durability `memory` acknowledges from RAM: `append` returns as soon as the entry has queued, the
 writer thread follows without any sync, and readers see the entry once it is written. A crash of the

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,7 +76,7 @@ class StateDatabase:
         self._metrics = metrics
         self._mending = asyncio.Lock()
         self._repair_count = 0
-        self.is_writable = True
+        self._failing_since_s: float | None = None
         self._write_thread: ThreadPoolExecutor | None = None
         self._read_thread: ThreadPoolExecutor | None = None
         self._writer: sqlite3.Connection | None = None
@@ -109,6 +110,16 @@ class StateDatabase:
             raise
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="state-reader")
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the disk took the last write."""
+        return self._failing_since_s is None
+
+    @property
+    def failing_s(self) -> float:
+        """How long the disk has been refusing, in seconds; 0 if it does not."""
+        return 0.0 if self._failing_since_s is None else time.monotonic() - self._failing_since_s
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction and return what it returns once that is committed.
@@ -244,12 +255,12 @@ class StateDatabase:
             is_damage = state_repair.is_damage(error)
             if not is_damage and not _is_passing(error):
                 raise
-            self.is_writable = False
+            self._failing_since_s = self._failing_since_s or time.monotonic()
             if is_damage:
                 await self._mend(str(error), repair_count)
             raise StorageUnavailableError(f"the state database failed: {error}", RETRY_AFTER_S) from error
         if kind == "IMMEDIATE":
-            self.is_writable = True
+            self._failing_since_s = None
         return result
 
     async def _mend(self, reason: str, repair_count: int) -> None:

@@ -139,6 +139,46 @@ async def test_full_disk_refuses_and_recovers_by_itself(
     assert await asyncio.to_thread(sidecar.total, "driftlock_worker_restarts_total") == 0
 
 
+async def test_state_alone_that_cannot_be_written_is_borne_for_a_while_then_refuses_and_recovers(
+    new_sidecar: NewSidecar, sink: OtlpSink, mount: Callable[..., Path], tmp_path: Path
+) -> None:
+    small = mount("-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs")
+    sidecar = new_sidecar(sink, {"queue": {"path": str(small)}, "forward": {"policy": "pass"}})
+    sidecar.data = small
+    (tmp_path / "log").mkdir(mode=0o700)
+    (small / "log").symlink_to(tmp_path / "log")  # The log is on another disk.
+    await sidecar.start()
+    shop = Shop(sidecar)
+    await shop.send(20)
+    await sidecar.settle()
+    with sidecar.state() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    filler = small / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    await shop.send(5)  # Taken, for the log is well; the state is found to be not.
+    await sidecar.wait_until(lambda: is_unready(sidecar), "still ready without its state")
+    await shop.send(5)
+
+    async def is_refused() -> bool:
+        try:
+            await shop.send(1)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            return True
+        return False
+
+    async with asyncio.timeout(30.0):
+        while not await is_refused():
+            await asyncio.sleep(0.2)
+    await shop.assert_refused()
+    filler.unlink()
+    await sidecar.wait_ready()
+    await shop.send(20)
+    await shop.assert_all_arrived(sink)
+
+
 @pytest.mark.parametrize("limit", ["log", "everything"])
 async def test_files_that_may_not_grow_refuse_and_recover(new_sidecar: NewSidecar, sink: OtlpSink, limit: str) -> None:
     sidecar = new_sidecar(sink)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from driftlock_otlp.errors import StorageUnavailableError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import quarantine
@@ -176,6 +177,16 @@ async def test_file_shrinks_when_much_of_it_is_unused(bench: Bench, tmp_path: Pa
 
 
 async def test_disk_that_takes_nothing_is_tried_again_until_it_does(bench: Bench) -> None:
-    bench.state.is_writable = False
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # As many as there are.
+        connection.execute("INSERT INTO requests VALUES (1, 1, zeroblob(1000000))")
+
+    assert bench.state.failing_s == 0.0
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            await bench.state.write(fill)
+        assert not bench.state.is_writable
+    assert bench.state.failing_s > 0.0
     await bench.keep_house()
     assert bench.state.is_writable
+    assert bench.state.failing_s == 0.0

@@ -85,7 +85,8 @@ class DetectionConfig(Section):
     max_streams: int = Field(
         default=10_000,
         ge=1,
-        description="Streams that one worker follows; records of further ones pass unscored, counted.",
+        description="Streams that one worker follows at once; the longest unused ones are put aside for others, and go on"
+        " where they were when they come back. While all are busy, records of further ones pass unscored, counted.",
     )
     quote_max_bytes: int = Field(
         default=160, ge=0, description="Longest quotation of payload text in an explanation; 0: quote nothing."

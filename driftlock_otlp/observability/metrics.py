@@ -134,6 +134,10 @@ class Metrics:
         self.detection_warming_up_streams = gauge(
             "detection_warming_up_streams", "Streams that are followed and cannot alarm yet."
         )
+        self.detection_evicted_streams = counter(
+            "detection_evicted_streams",
+            "Streams that made room for others, the longest unused first; they go on where they were when they come back.",
+        )
         self.detection_lag_seconds = gauge(
             "detection_lag_seconds", "Age of the oldest item that awaits its verdict.", "worker"
         )

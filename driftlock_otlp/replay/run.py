@@ -21,7 +21,8 @@ from driftlock_otlp.replay.fields import FieldOptions
 from driftlock_otlp.replay.formats import Format, detect, read, signals
 from driftlock_otlp.replay.inputs import STANDARD_INPUT, InputFile
 from driftlock_otlp.replay.summary import Found, Summary
-from driftlock_otlp.windowing.scoring import RecordScores, StreamScoring, Verdicts
+from driftlock_otlp.windowing.scoring import StreamScoring
+from driftlock_otlp.windowing.verdicts import RecordScores, Verdicts
 
 NO_STREAM = -1
 """Stream number of a record that belongs to no window."""

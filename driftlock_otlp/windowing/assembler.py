@@ -103,6 +103,10 @@ class WindowAssembler:
         """Return when the oldest open window opened."""
         return min((window.opened_unix_nano for window in self._all()), default=None)
 
+    def has_open(self, key: StreamKey) -> bool:
+        """Return whether a stream has an open window."""
+        return next(self._of(key), None) is not None
+
     def open_counts(self) -> dict[StreamKey, tuple[int, int, int]]:
         """Return (windows, records, when the oldest opened) of the streams that have open windows."""
         counts: dict[StreamKey, tuple[int, int, int]] = {}

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,57 +23,31 @@ from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, Strea
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
+from driftlock_otlp.windowing.stream_table import StreamState, StreamTable
 from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, split_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
+from driftlock_otlp.windowing.verdicts import RecordScores, Verdicts
 
 _MAX_AHEAD_NANO = 3_600 * 10**9
 """Event times further than this ahead of the clock are not believed."""
+_MOST_PLACED = 100_000
+"""Stream keys whose partition is remembered; it is soon found again."""
 
 
-@dataclass(slots=True)
-class RecordScores:
-    """Scores of every record of one window, for replay.
-
-    Attributes:
-        positions: Position of each record's request.
-        items: Index of each record in its request.
-        times_unix_nano: Event times.
-        stream: The stream.
-        scores: [0, 1] per record.
-        p_value: Of the window.
-        is_anomalous: Whether the window belongs to an anomaly.
-    """
-
-    positions: list[int]
-    items: list[int]
-    times_unix_nano: list[int]
-    stream: StreamKey
-    scores: list[float]
-    p_value: float
-    is_anomalous: bool
-
-
-@dataclass(slots=True)
-class Verdicts:
-    """What came out of a stretch of input.
+class StreamChange(NamedTuple):
+    """A stream that changed.
 
     Attributes:
-        opened: Anomalies that began.
-        resolved: (anomaly id, event time of the end, resolution) of those that ended.
-        diverted: Ranges of anomalous items by position of their request.
-        windows: Number of windows by (kind, outcome).
-        facts: What is kept of every scored window.
-        unscored_items: Items that no window took, by reason.
-        records: Scores record by record, if asked for.
+        key: Which.
+        state: Everything remembered about it.
+        used: A count that says how its last use compares with those of others.
+        is_resident: False if it has made room for another.
     """
 
-    opened: list[Anomaly] = field(default_factory=list)
-    resolved: list[tuple[str, int, str]] = field(default_factory=list)
-    diverted: dict[int, list[ItemRange]] = field(default_factory=dict)
-    windows: Counter[tuple[str, str]] = field(default_factory=Counter)
-    facts: list[WindowFacts] = field(default_factory=list)
-    unscored_items: Counter[str] = field(default_factory=Counter)
-    records: list[RecordScores] = field(default_factory=list)
+    key: StreamKey
+    state: StreamState
+    used: int
+    is_resident: bool
 
 
 def detector_settings(config: Config, kind: str) -> DetectorSettings:
@@ -99,17 +72,27 @@ class StreamScoring:
         compressor: Judges order and structure.
         partition: (index, count): takes the streams whose stable hash falls to `index`.
         with_records: Also return the score of every record.
+        load: Returns the state of a stream that was evicted before, None if there is none: what
+            `changes` told of it last.
     """
 
     def __init__(
-        self, config: Config, compressor: Compressor, partition: tuple[int, int] = (0, 1), *, with_records: bool = False
+        self,
+        config: Config,
+        compressor: Compressor,
+        partition: tuple[int, int] = (0, 1),
+        *,
+        with_records: bool = False,
+        load: Callable[[StreamKey], StreamState | None] = lambda _: None,
     ) -> None:
         self._config = config
         self._compressor = compressor
         self._partition = partition
         self._with_records = with_records
         self._assembler = WindowAssembler(config.windows)
-        self._streams: dict[StreamKey, TrackedStream] = {}
+        self._streams = StreamTable(
+            config.detection.max_streams, self._new_stream, self._assembler.has_open, self._evicted_state, load
+        )
         self._is_mine: dict[StreamKey, bool] = {}
         self._changed: set[StreamKey] = set()
         self._settings = {kind: detector_settings(config, kind) for kind in type(config.windows).model_fields}
@@ -136,11 +119,12 @@ class StreamScoring:
         for batch in batches:
             if not self._takes(batch.key):
                 continue
-            if batch.key not in self._streams and len(self._streams) >= self._config.detection.max_streams:
+            evicted = self._streams.eviction_count
+            if self._streams.use(batch.key, self._take_over) is None:
                 verdicts.unscored_items["max_streams"] += len(batch.items)
                 continue
+            verdicts.evicted_streams += self._streams.eviction_count - evicted
             self._changed.add(batch.key)
-            self._stream(batch.key)
             self._score_all(self._assembler.add(batch, position), verdicts)
         return verdicts
 
@@ -166,17 +150,17 @@ class StreamScoring:
 
     def stream_counts(self) -> Counter[str]:
         """Return the number of streams by kind."""
-        return Counter(key.kind for key in self._streams)
+        return Counter(stream.key.kind for stream in self._streams)
 
     def warming_up_count(self) -> int:
         """Return how many streams cannot alarm yet."""
-        return sum(not stream.detector.is_warm for stream in self._streams.values())
+        return sum(not stream.detector.is_warm for stream in self._streams)
 
     def live_streams(self, most: int) -> list[LiveStream]:
         """Return how at most `most` streams are: those with anomalies first, then the latest by their last window."""
         chosen = heapq.nlargest(
             most,
-            self._streams.values(),
+            self._streams,
             key=lambda stream: (stream.detector.has_open_anomaly, stream.last_event_unix_nano, stream.key),
         )
         counts = self._assembler.open_counts()
@@ -187,18 +171,28 @@ class StreamScoring:
             live.append(stream.live(self._config.window(stream.key.kind).size, windows, records, age_s))
         return live
 
-    def take_changed(self) -> list[StreamKey]:
-        """Return the streams that changed since this was last called."""
-        changed = sorted(self._changed)
+    def take_changes(self) -> Iterator[StreamChange]:
+        """Yield the streams that changed since this was last called; to be taken to the end."""
+        for key in sorted(self._changed):
+            evicted = self._streams.evicted(key)
+            if evicted is not None:
+                yield StreamChange(key, evicted[1], evicted[0], is_resident=False)
+            else:
+                yield StreamChange(key, self.stream_state(key), self._streams[key].used, is_resident=True)
         self._changed.clear()
-        return changed
+        self._streams.release_evicted()
+
+    @property
+    def evicted_count(self) -> int:
+        """Evicted streams whose states wait to be taken with the changes."""
+        return self._streams.evicted_count
 
     @property
     def clock_unix_nano(self) -> int:
         """The clock that ages windows."""
         return self._assembler.clock_unix_nano
 
-    def stream_state(self, key: StreamKey) -> dict[str, Any]:
+    def stream_state(self, key: StreamKey) -> StreamState:
         """Return everything remembered about a stream, as plain values and arrays."""
         stream = self._streams[key]
         return {
@@ -211,31 +205,38 @@ class StreamScoring:
             "windows": self._assembler.open_windows(key),
         }
 
-    def restore(self, clock_unix_nano: int, states: Iterable[dict[str, Any]]) -> list[str]:
+    def restore(self, clock_unix_nano: int, states: Iterable[tuple[int, StreamState]]) -> list[str]:
         """Take over streams from a checkpoint.
 
         Open windows are taken over in any case; a baseline only if its detector was the same.
+
+        Args:
+            clock_unix_nano: The clock that ages windows.
+            states: When each was used last, and its state; ascending.
 
         Returns:
             The streams that start to learn anew since settings or the compressor changed.
         """
         anew = []
         self._assembler.clock_unix_nano = clock_unix_nano
-        for state in states:
+        for used, state in states:
             key = StreamKey(*state["key"])
-            if not self._takes(key):
+            stream = self._streams.put(key, used) if self._takes(key) else None
+            if stream is None:
                 continue
-            stream = self._stream(key)
-            stream.last_event_unix_nano = state["last_event"]
-            if state["fingerprint"] == stream.fingerprint:
-                stream.detector.restore(state["detector"])
-                stream.shaper.restore(state["shaper"])
-                stream.anomaly_id = state["anomaly_id"]
-            else:
+            if state["fingerprint"] != stream.fingerprint:
                 anew.append(str(key))
-            self._assembler.restore(key, state["windows"])
+            self._take_over(stream, state)
         self._assembler.settle()
         return anew
+
+    def _take_over(self, stream: TrackedStream, state: StreamState) -> None:
+        stream.last_event_unix_nano = state["last_event"]
+        if state["fingerprint"] == stream.fingerprint:
+            stream.detector.restore(state["detector"])
+            stream.shaper.restore(state["shaper"])
+            stream.anomaly_id = state["anomaly_id"]
+        self._assembler.restore(stream.key, state["windows"])
 
     def _takes(self, key: StreamKey) -> bool:
         index, count = self._partition
@@ -243,17 +244,19 @@ class StreamScoring:
             return True
         mine = self._is_mine.get(key)
         if mine is None:
+            if len(self._is_mine) >= _MOST_PLACED:
+                self._is_mine.clear()
             digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
             mine = self._is_mine[key] = int.from_bytes(digest, "big") % count == index
         return mine
 
-    def _stream(self, key: StreamKey) -> TrackedStream:
-        stream = self._streams.get(key)
-        if stream is None:
-            detector = StreamDetector(self._settings[key.kind], self._compressor, new_record_scorers(key.kind))
-            stream = TrackedStream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
-            self._streams[key] = stream
-        return stream
+    def _evicted_state(self, key: StreamKey) -> StreamState:
+        self._changed.add(key)
+        return self.stream_state(key)
+
+    def _new_stream(self, key: StreamKey) -> TrackedStream:
+        detector = StreamDetector(self._settings[key.kind], self._compressor, new_record_scorers(key.kind))
+        return TrackedStream(key, detector, new_shaper(key.kind), self._fingerprints[key.kind])
 
     def _score_all(self, windows: Iterable[Window], verdicts: Verdicts) -> None:
         for window in windows:

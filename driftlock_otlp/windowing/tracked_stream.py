@@ -29,6 +29,7 @@ class TrackedStream:
         "last_event_unix_nano",
         "last_window",
         "shaper",
+        "used",
         "window_count",
     )
 
@@ -39,6 +40,7 @@ class TrackedStream:
         self.fingerprint = detector_fingerprint
         self.anomaly_id = ""
         self.last_event_unix_nano = 0
+        self.used = 0  # a count that grows with every request to any stream
         # Of this process only, for people who look; a checkpoint does not keep them.
         self.window_count = 0
         self.last_window: WindowFacts | None = None

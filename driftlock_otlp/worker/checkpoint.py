@@ -20,7 +20,7 @@ import structlog
 from driftlock_otlp import fault_points
 from driftlock_otlp.errors import StorageFormatError
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _ARRAY = 1
 
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -30,6 +30,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE IF NOT EXISTS streams (key TEXT PRIMARY KEY, state BLOB NOT NULL)",
     ),
     ("ALTER TABLE place ADD COLUMN wall INTEGER NOT NULL DEFAULT 0", "UPDATE place SET wall = clock"),
+    (
+        "ALTER TABLE streams ADD COLUMN used INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE streams ADD COLUMN is_resident INTEGER NOT NULL DEFAULT 1",
+        "CREATE INDEX streams_by_use ON streams (is_resident, used)",
+    ),
 )
 """Steps that only ever grow; `PRAGMA user_version` counts those that a file has taken."""
 
@@ -50,6 +55,22 @@ class Place(NamedTuple):
     wall_unix_nano: int
 
 
+class SavedStream(NamedTuple):
+    """What is kept of a stream.
+
+    Attributes:
+        name: Which.
+        state: Everything remembered about it, encoded.
+        used: A count that says how its last use compares with those of others.
+        is_resident: Whether the worker follows it; False if it has made room for another.
+    """
+
+    name: str
+    state: bytes
+    used: int
+    is_resident: bool
+
+
 class Checkpoint:
     """The checkpoint database of one worker.
 
@@ -57,12 +78,15 @@ class Checkpoint:
 
     Args:
         path: SQLite file; made if absent.
+        most_evicted: Streams that are kept although the worker does not follow them any more; the
+            longest unused ones go first.
 
     Raises:
         StorageFormatError: A newer version wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_evicted: int = 100_000) -> None:
+        self._most_evicted = most_evicted
         try:
             self._connection = _open(path)
         except sqlite3.DatabaseError as error:
@@ -86,25 +110,35 @@ class Checkpoint:
         row = self._connection.execute("SELECT position, clock, wall FROM place").fetchone()
         return None if row is None else Place(*row)
 
-    def states(self) -> Iterator[dict[str, Any]]:
-        """Yield the state of every stream."""
-        for (blob,) in self._connection.execute("SELECT state FROM streams ORDER BY key"):
-            yield decode_state(blob)
+    def states(self, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield when each of at most `most` streams that are followed was used, and its state; the latest used last."""
+        latest = "SELECT used, key, state FROM streams WHERE is_resident ORDER BY used DESC, key LIMIT ?"
+        for used, state in self._connection.execute(f"SELECT used, state FROM ({latest}) ORDER BY used, key", (most,)):  # noqa: S608
+            yield used, decode_state(state)
 
-    def write(self, place: Place, states: Iterable[tuple[str, bytes]]) -> None:
+    def state(self, name: str) -> dict[str, Any] | None:
+        """Return the state of one stream, whether it is followed or not; None if there is none."""
+        row = self._connection.execute("SELECT state FROM streams WHERE key = ?", (name,)).fetchone()
+        return None if row is None else decode_state(row[0])
+
+    def write(self, place: Place, streams: Iterable[SavedStream]) -> None:
         """Replace the checkpoint: durable on return.
 
         Args:
             place: Where it stands.
-            states: Name and encoded state of each stream that changed.
+            streams: Those that changed.
         """
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         with contextlib.ExitStack() as undo:
             undo.callback(connection.execute, "ROLLBACK")
             connection.executemany(
-                "INSERT INTO streams (key, state) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET state = excluded.state",
-                states,
+                "INSERT OR REPLACE INTO streams (key, state, used, is_resident) VALUES (?, ?, ?, ?)", streams
+            )
+            connection.execute(
+                "DELETE FROM streams WHERE NOT is_resident AND used <="
+                " (SELECT used FROM streams WHERE NOT is_resident ORDER BY used DESC LIMIT 1 OFFSET ?)",
+                (self._most_evicted,),
             )
             connection.execute("INSERT OR REPLACE INTO place (id, position, clock, wall) VALUES (1, ?, ?, ?)", place)
             fault_points.reach("worker.checkpointing")

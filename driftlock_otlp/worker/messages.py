@@ -99,6 +99,7 @@ class Progress(msgspec.Struct, tag=True):
         windows: (kind, outcome, count).
         facts: Scored windows.
         unscored_items: (reason, count).
+        evicted_streams: Streams that made room for others.
         streams: (kind, count).
         warming_up: Streams that cannot alarm yet.
         oldest_open_unix_nano: When the oldest open window opened; 0 without one.
@@ -114,6 +115,7 @@ class Progress(msgspec.Struct, tag=True):
     windows: list[tuple[str, str, int]] = []
     facts: list[WindowFacts] = []
     unscored_items: list[tuple[str, int]] = []
+    evicted_streams: int = 0
     streams: list[tuple[str, int]] = []
     warming_up: int = 0
     oldest_open_unix_nano: int = 0

@@ -396,6 +396,7 @@ class WorkerPool:
                 self._metrics.detection_windows.labels(kind, outcome).inc(count)
             for reason, count in message.unscored_items:
                 self._metrics.detection_unscored_items.labels(reason).inc(count)
+            self._metrics.detection_evicted_streams.inc(message.evicted_streams)
 
 
 def _merged(batch: list[messages.Progress]) -> messages.Progress:
@@ -404,4 +405,5 @@ def _merged(batch: list[messages.Progress]) -> messages.Progress:
         merged.windows = [item for message in batch for item in message.windows]
         merged.facts = [item for message in batch for item in message.facts]
         merged.unscored_items = [item for message in batch for item in message.unscored_items]
+        merged.evicted_streams = sum(message.evicted_streams for message in batch)
     return merged

@@ -28,13 +28,15 @@ from driftlock_otlp import fault_points
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import DecodeError
-from driftlock_otlp.model import LogEntry
+from driftlock_otlp.model import LogEntry, StreamKey
 from driftlock_otlp.observability.logging import configure_logging
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.windowing.clock import LogClock
-from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
+from driftlock_otlp.windowing.scoring import StreamScoring
+from driftlock_otlp.windowing.stream_table import StreamState
+from driftlock_otlp.windowing.verdicts import Verdicts
 from driftlock_otlp.worker import messages
-from driftlock_otlp.worker.checkpoint import Checkpoint, Place, encode_state
+from driftlock_otlp.worker.checkpoint import Checkpoint, Place, SavedStream, decode_state, encode_state
 
 _CHUNK_BYTES = 2 << 20
 _REPORT_S = 0.25
@@ -46,6 +48,10 @@ seconds would otherwise read more of the log after each start, and never get on.
 _CHECKPOINT_SHARE = 0.25
 """A checkpoint is due, too, when so much of `queue.max_bytes` has been read since the one before: until it is written
 nothing of that can be released."""
+_MOST_EVICTED_WAITING = 500
+"""A checkpoint is due, too, when so many streams have made room for others: until then they take as much memory."""
+_EVICTED_PER_STREAM = 10
+"""Evicted streams that are kept for each that can be followed."""
 _LEAST_CHECKPOINT_INTERVAL_S = 0.5
 """Checkpoints come no faster, however small the log."""
 _LAST_CHECKPOINT_S = 5.0
@@ -70,8 +76,11 @@ class Worker:
         self._answers = answers
         self._report_s = report_s
         self._reader = LogReader(Path(start.log_directory))
-        self._checkpoint = Checkpoint(Path(start.checkpoint_path))
-        self._scoring = StreamScoring(config, new_compressor(config.detection.compressor), (start.index, start.count))
+        most_streams = config.detection.max_streams
+        self._checkpoint = Checkpoint(Path(start.checkpoint_path), most_streams * _EVICTED_PER_STREAM)
+        self._scoring = StreamScoring(
+            config, new_compressor(config.detection.compressor), (start.index, start.count), load=self._load
+        )
         place = self._checkpoint.place()
         if place is None:
             # Whatever happens before the first real checkpoint, a restart begins here again.
@@ -81,14 +90,14 @@ class Worker:
         self._position = place.position
         self._checkpoint_position = self._position
         self._recorded_position = 0
-        self._kept_states: dict[str, bytes] = {}
+        self._kept_streams: dict[str, SavedStream] = {}
         self._kept_place = place
         self._reported_checkpoint = self._position
         self._checkpoint_interval_s = _FIRST_CHECKPOINT_S
         self._checkpoint_due_s = time.monotonic() + _FIRST_CHECKPOINT_S
         self._checkpoint_bytes = int(config.queue.max_bytes * _CHECKPOINT_SHARE)
         self._kept_s = time.monotonic()
-        anew = self._scoring.restore(place.clock_unix_nano, self._checkpoint.states())
+        anew = self._scoring.restore(place.clock_unix_nano, self._checkpoint.states(most_streams))
         counts = self._scoring.stream_counts()
         self._send(messages.Ready(self._position, list(counts.items()), self._scoring.warming_up_count(), anew))
 
@@ -151,29 +160,37 @@ class Worker:
         self._checkpoint_due_s = self._kept_s + self._checkpoint_interval_s
         if self._position == self._kept_place.position:
             return
-        for key in self._scoring.take_changed():
-            self._kept_states[repr(key)] = encode_state(self._scoring.stream_state(key))
+        for change in self._scoring.take_changes():
+            name = repr(change.key)
+            self._kept_streams[name] = SavedStream(name, encode_state(change.state), change.used, change.is_resident)
         self._kept_place = Place(self._position, self._clock.now_unix_nano, self._clock.wall_unix_nano)
         self._write_kept()
+
+    def _load(self, key: StreamKey) -> StreamState | None:
+        """Return the state of a stream that was evicted before."""
+        name = repr(key)
+        kept = self._kept_streams.get(name)
+        return self._checkpoint.state(name) if kept is None else decode_state(kept.state)
 
     def _write_kept(self) -> bool:
         """Write the checkpoint that waits, if it may be written; return whether it was."""
         if self.is_settled or self._kept_place.position > self._recorded_position:
             return False
         try:
-            self._checkpoint.write(self._kept_place, self._kept_states.items())
+            self._checkpoint.write(self._kept_place, self._kept_streams.values())
         except sqlite3.OperationalError as error:
             # A full disk is no reason to start again: the log is kept, and the next attempt comes soon.
             _logger.error("checkpoint_not_written", error=str(error))
             return False
         self._checkpoint_position = self._kept_place.position
-        self._kept_states = {}
+        self._kept_streams = {}
         return True
 
     def checkpoint_wait_s(self) -> float:
         """Return the seconds until the next checkpoint is due."""
         due_s = self._checkpoint_due_s
-        if self._position - self._kept_place.position >= self._checkpoint_bytes:
+        is_much = self._position - self._kept_place.position >= self._checkpoint_bytes
+        if is_much or self._scoring.evicted_count >= _MOST_EVICTED_WAITING:
             due_s = min(due_s, self._kept_s + _LEAST_CHECKPOINT_INTERVAL_S)
         return max(due_s - time.monotonic(), 0.0)
 
@@ -208,6 +225,7 @@ class Worker:
             progress.facts.extend(part.facts)
             progress.windows.extend((kind, outcome, n) for (kind, outcome), n in part.windows.items())
             progress.unscored_items.extend(part.unscored_items.items())
+            progress.evicted_streams += part.evicted_streams
         progress.streams = list(self._scoring.stream_counts().items())
         progress.warming_up = self._scoring.warming_up_count()
         progress.oldest_open_unix_nano = self._scoring.oldest_opened_unix_nano() or 0

@@ -15,7 +15,8 @@ from driftlock_otlp.model import Anomaly, AnomalyState, LogEntry, Signal, Window
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.windowing.clock import LogClock
-from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
+from driftlock_otlp.windowing.scoring import StreamScoring
+from driftlock_otlp.windowing.verdicts import Verdicts
 from tests.crash.senders import digest_of, item_of
 from tests.e2e.traffic import times
 

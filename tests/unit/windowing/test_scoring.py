@@ -13,9 +13,10 @@ from driftlock_otlp.config.file import load
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import CompressorError, DecodeError
-from driftlock_otlp.model import Signal
+from driftlock_otlp.model import Signal, StreamKey
 from driftlock_otlp.otlp.decode import decode
-from driftlock_otlp.windowing.scoring import StreamScoring, Verdicts
+from driftlock_otlp.windowing.scoring import StreamScoring
+from driftlock_otlp.windowing.verdicts import Verdicts
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state
 from tests.e2e.traffic import Traffic
 
@@ -107,15 +108,15 @@ def test_a_restored_scoring_goes_on_bit_for_bit(signal: Signal, turn: int) -> No
     # An open window, too, must be taken over.
     half = Traffic(99).request(signal, WINDOW // 4)
     first.feed(signal, half, 1000 * turn - 500, CLOCK + (turn * 10 - 5) * SECOND)
-    saved = [encode_state(first.stream_state(key)) for key in first.take_changed()]
+    saved = [(change.used, encode_state(change.state)) for change in first.take_changes()]
     second = scoring()
-    assert second.restore(first.clock_unix_nano, (decode_state(data) for data in saved)) == []
+    assert second.restore(first.clock_unix_nano, ((used, decode_state(data)) for used, data in saved)) == []
     assert second.oldest_position() == first.oldest_position() is not None
     assert second.stream_counts() == first.stream_counts()
     assert second.warming_up_count() == first.warming_up_count()
     rest = range(turn, 80)
     assert feed(second, signal, rest) == feed(first, signal, rest)
-    assert second.take_changed() == first.take_changed()
+    assert [change[2:] for change in second.take_changes()] == [change[2:] for change in first.take_changes()]
 
 
 def test_the_same_input_gives_the_same_verdicts() -> None:
@@ -126,20 +127,20 @@ def test_a_checkpoint_holds_only_the_streams_that_changed() -> None:
     target = scoring()
     for service in ("a", "b"):
         target.feed(Signal.LOGS, Traffic(service=service).logs(3), 0, CLOCK)
-    assert [key.service for key in target.take_changed()] == ["a", "b"]
-    assert target.take_changed() == []
+    assert [change.key.service for change in target.take_changes()] == ["a", "b"]
+    assert list(target.take_changes()) == []
     target.feed(Signal.LOGS, Traffic(service="b").logs(3), 1, CLOCK)
-    assert [key.service for key in target.take_changed()] == ["b"]
+    assert [change.key.service for change in target.take_changes()] == ["b"]
     # A window that closes by age changes its stream.
     target.advance(CLOCK + 60 * SECOND)
-    assert [key.service for key in target.take_changed()] == ["a", "b"]
+    assert [change.key.service for change in target.take_changes()] == ["a", "b"]
 
 
 def test_other_settings_learn_anew_but_keep_the_open_windows() -> None:
     first = scoring()
     feed(first, Signal.LOGS, range(50))
     first.feed(Signal.LOGS, Traffic(99).logs(5), 50_000, CLOCK + 500 * SECOND)
-    saved = [first.stream_state(key) for key in first.take_changed()]
+    saved = [(change.used, change.state) for change in first.take_changes()]
     second = scoring("detection.significance=0.02")
     assert second.restore(first.clock_unix_nano, saved) == ["logs/shop"]
     assert second.warming_up_count() == 1
@@ -169,7 +170,7 @@ def test_a_partition_takes_over_only_its_own_streams() -> None:
     whole = scoring()
     for place in range(10):
         whole.feed(Signal.LOGS, Traffic(service=f"service-{place}").logs(3), place, CLOCK)
-    saved = [whole.stream_state(key) for key in whole.take_changed()]
+    saved = [(change.used, change.state) for change in whole.take_changes()]
     parts = [scoring(partition=(index, 2)) for index in range(2)]
     for part in parts:
         part.restore(whole.clock_unix_nano, saved)
@@ -187,8 +188,8 @@ def test_senseless_event_times_do_not_break_windows(signal: Signal, time_unix_na
     assert sum(odd.windows.values()) == sum(after[0].windows.values()) >= 1
     assert all(fact.end_unix_nano < 1 << 63 for verdict in (odd, *after) for fact in verdict.facts)
     # And what is kept of it can be written down.
-    for key in target.take_changed():
-        decode_state(encode_state(target.stream_state(key)))
+    for change in target.take_changes():
+        decode_state(encode_state(change.state))
 
 
 def test_a_sender_whose_clock_is_ahead_does_not_stop_the_rate_of_the_stream() -> None:
@@ -196,8 +197,8 @@ def test_a_sender_whose_clock_is_ahead_does_not_stop_the_rate_of_the_stream() ->
     for target in (plain, disturbed):
         feed(target, Signal.LOGS, range(5))
     disturbed.feed(Signal.LOGS, _with_times(Signal.LOGS, requests(Signal.LOGS)[5], 1 << 62), 5000, CLOCK + 50 * SECOND)
-    (key,) = disturbed.take_changed()
-    assert disturbed.stream_state(key)["last_event"] < CLOCK + 3600 * SECOND
+    (change,) = disturbed.take_changes()
+    assert change.state["last_event"] < CLOCK + 3600 * SECOND
 
 
 def test_a_clock_that_runs_backwards_changes_nothing() -> None:
@@ -229,12 +230,58 @@ def test_streams_beyond_the_limit_pass_unscored_and_are_counted() -> None:
     assert sum(fact.record_count for fact in target.flush().facts) == 21
 
 
+class Kept:
+    """States of streams as a checkpoint keeps them."""
+
+    def __init__(self) -> None:
+        self.streams: dict[StreamKey, tuple[int, bytes, bool]] = {}
+
+    def take(self, target: StreamScoring) -> None:
+        for change in target.take_changes():
+            self.streams[change.key] = change.used, encode_state(change.state), change.is_resident
+
+    def load(self, key: StreamKey) -> Any:
+        return decode_state(self.streams[key][1]) if key in self.streams else None
+
+    def resident(self) -> list[tuple[int, Any]]:
+        residents = [(used, data) for used, data, is_resident in self.streams.values() if is_resident]
+        return [(used, decode_state(data)) for used, data in sorted(residents)]
+
+
+def test_streams_that_made_room_go_on_where_they_were_also_across_a_restart() -> None:
+    traffic = {name: Traffic(7, service=name) for name in "abcd"}
+    # "a" comes back sooner than the others.
+    order = [name for turn in range(45) for name in ("a", "bcd"[turn % 3])]
+    payloads = [traffic[name].logs(WINDOW, fault_share=1.0 if turn == 80 else 0.0) for turn, name in enumerate(order)]
+
+    def go_on(target: StreamScoring, turns: range) -> list[tuple[Any, ...]]:
+        verdicts = [target.feed(Signal.LOGS, payloads[turn], turn, CLOCK + turn * SECOND) for turn in turns]
+        return [(found.facts, found.opened, found.diverted, found.unscored_items) for found in verdicts]
+
+    expected = go_on(scoring(), range(90))
+    assert [bool(opened) for _, opened, *_ in expected].index(True) == 80
+    kept = Kept()
+    small = StreamScoring(config("detection.max_streams=2"), new_compressor("auto"), with_records=True, load=kept.load)
+    found = go_on(small, range(30))
+    kept.take(small)
+    found += go_on(small, range(30, 37))
+    assert small.evicted_count > 0
+    kept.take(small)
+    assert small.evicted_count == 0
+    assert sum(small.stream_counts().values()) == 2
+    again = StreamScoring(config("detection.max_streams=2"), new_compressor("auto"), with_records=True, load=kept.load)
+    again.restore(small.clock_unix_nano, kept.resident())
+    rest = go_on(small, range(37, 90))
+    assert found + rest == expected
+    assert go_on(again, range(37, 90)) == rest
+
+
 def test_what_is_not_otlp_is_refused_and_nothing_is_taken() -> None:
     target = scoring()
     with pytest.raises(DecodeError):
         target.feed(Signal.LOGS, b"\xff\xff", 0, CLOCK)
     assert target.oldest_position() is None
-    assert target.take_changed() == []
+    assert list(target.take_changes()) == []
 
 
 class _BrokenCompressor:

@@ -12,43 +12,64 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.errors import StorageFormatError
-from driftlock_otlp.worker.checkpoint import Checkpoint, Place, check_format, decode_state, encode_state
+from driftlock_otlp.worker.checkpoint import Checkpoint, Place, SavedStream, check_format, decode_state, encode_state
+
+
+def saved(name: str, n: int, used: int = 1, *, is_resident: bool = True) -> SavedStream:
+    return SavedStream(name, encode_state({"n": n}), used, is_resident)
 
 
 def test_a_new_checkpoint_has_no_place_and_no_streams(tmp_path: Path) -> None:
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
         assert checkpoint.place() is None
-        assert list(checkpoint.states()) == []
+        assert list(checkpoint.states(9)) == []
 
 
 def test_streams_that_did_not_change_stay_and_the_place_moves(tmp_path: Path) -> None:
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
-        checkpoint.write(Place(10, 100, 100), [("a", encode_state({"n": 1})), ("b", encode_state({"n": 2}))])
-        checkpoint.write(Place(20, 200, 200), [("b", encode_state({"n": 3}))])
+        checkpoint.write(Place(10, 100, 100), [saved("a", 1, used=1), saved("b", 2, used=2)])
+        checkpoint.write(Place(20, 200, 200), [saved("b", 3, used=3)])
     with closing(Checkpoint(tmp_path / "d.db")) as again:
         assert again.place() == Place(20, 200, 200)
-        assert list(again.states()) == [{"n": 1}, {"n": 3}]
+        assert list(again.states(9)) == [(1, {"n": 1}), (3, {"n": 3})]
 
 
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
-    def failing() -> Iterator[tuple[str, bytes]]:
-        yield "a", encode_state({"n": 9})
+    def failing() -> Iterator[SavedStream]:
+        yield saved("a", 9)
         raise OSError("told to fail")
 
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
-        checkpoint.write(Place(10, 100, 100), [("a", encode_state({"n": 1}))])
+        checkpoint.write(Place(10, 100, 100), [saved("a", 1)])
         with pytest.raises(OSError, match="told to fail"):
             checkpoint.write(Place(20, 200, 200), failing())
         assert checkpoint.place() == Place(10, 100, 100)
-        assert list(checkpoint.states()) == [{"n": 1}]
+        assert list(checkpoint.states(9)) == [(1, {"n": 1})]
         checkpoint.write(Place(30, 300, 300), [])
         assert checkpoint.place() == Place(30, 300, 300)
+
+
+def test_of_more_streams_than_may_be_followed_the_latest_used_are_taken_over(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
+        checkpoint.write(Place(10, 100, 100), [saved(name, n, used=n) for n, name in ((3, "a"), (1, "b"), (2, "c"))])
+        assert [used for used, _ in checkpoint.states(2)] == [2, 3]
+
+
+def test_evicted_streams_are_found_by_name_and_the_longest_unused_ones_go(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path / "d.db", most_evicted=3)) as checkpoint:
+        evicted = [saved(f"gone{n}", n, used=n, is_resident=False) for n in range(5)]
+        checkpoint.write(Place(10, 100, 100), [saved("here", 9, used=1), *evicted])
+        assert list(checkpoint.states(9)) == [(1, {"n": 9})]
+        kept = [checkpoint.state(f"gone{n}") for n in range(5)]
+        assert kept == [None, None, {"n": 2}, {"n": 3}, {"n": 4}]
+        assert checkpoint.state("here") == {"n": 9}
+        assert checkpoint.state("never") is None
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "d.db")) as connection:
         connection.execute("PRAGMA user_version=99")
-    with pytest.raises(StorageFormatError, match="format 99.*up to 2.*run the version that wrote it"):
+    with pytest.raises(StorageFormatError, match="format 99.*up to 3.*run the version that wrote it"):
         Checkpoint(tmp_path / "d.db")
 
 
@@ -68,7 +89,7 @@ def test_a_file_of_the_format_before_is_migrated(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version=1")
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
         assert checkpoint.place() == Place(1234, 5678, 5678)
-        assert [state["n"].tolist() for state in checkpoint.states()] == [[0, 1, 2]]
+        assert [state["n"].tolist() for _, state in checkpoint.states(9)] == [[0, 1, 2]]
         checkpoint.write(Place(2000, 6000, 5900), [])
     with closing(Checkpoint(tmp_path / "d.db")) as again:
         assert again.place() == Place(2000, 6000, 5900)
@@ -76,7 +97,9 @@ def test_a_file_of_the_format_before_is_migrated(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_put_aside_and_streams_learn_anew(tmp_path: Path) -> None:
     with closing(Checkpoint(tmp_path / "d.db")) as checkpoint:
-        checkpoint.write(Place(10, 100, 100), [(str(n), bytes(1000)) for n in range(100)])
+        checkpoint.write(
+            Place(10, 100, 100), [SavedStream(str(n), bytes(1000), n, is_resident=True) for n in range(100)]
+        )
     content = bytearray((tmp_path / "d.db").read_bytes())
     content[4096:8192] = b"\xa5" * 4096
     (tmp_path / "d.db").write_bytes(content)

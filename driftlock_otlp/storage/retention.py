@@ -100,7 +100,8 @@ class Retention:
         is_noticed = steady_s - self._noticed_s >= self._notice_s
         before = too_old if is_noticed else None
         has_old = before is not None and level.oldest_unix_nano is not None and level.oldest_unix_nano < before
-        while level.payload_bytes > self._max_bytes or has_old:
+        # However fast it came to this: nothing goes before it was said.
+        while self._is_near and (level.payload_bytes > self._max_bytes or has_old):
             dropped = await self._state.write(
                 lambda connection: quarantine.expire(
                     connection, before_unix_nano=before, max_bytes=self._max_bytes, most_rows=_MOST_ROWS

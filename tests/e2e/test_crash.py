@@ -209,3 +209,30 @@ async def test_a_killed_sidecar_leaves_no_worker_behind(new_sidecar: NewSidecar,
     await sidecar.kill()
     await wait_gone(workers)
     assert "Traceback" not in sidecar.output
+
+
+async def test_what_is_sent_again_after_a_kill_is_known_although_its_segments_are_gone(
+    new_sidecar: NewSidecar, sink: OtlpSink
+) -> None:
+    sidecar = new_sidecar(sink, {"queue": {"segment_bytes": 16 << 10}, "forward": {"policy": "pass"}})
+    await sidecar.start()
+    traffic = Traffic()
+    requests = [traffic.logs(50) for _ in range(30)]
+    for payload in requests:
+        await sidecar.send(Signal.LOGS, payload)
+    await sidecar.settle()
+    segments = sidecar.data / "log"
+    await sidecar.wait_until(lambda: len(list(segments.glob("*.log"))) == 1, "the log is not released")
+    last = [traffic.logs(50) for _ in range(3)]  # These are known from the log alone.
+    for payload in last:
+        await sidecar.send(Signal.LOGS, payload)
+    await sidecar.kill()
+    await sidecar.start()
+    for payload in requests + last:
+        await sidecar.send(Signal.LOGS, payload)
+    await sidecar.settle()
+    assert await asyncio.to_thread(sidecar.total, "driftlock_receiver_items_total", outcome="accepted") == 0
+    assert await asyncio.to_thread(sidecar.total, "driftlock_receiver_items_total", outcome="duplicate") == 33 * 50
+    assert set(delivered(sink, Signal.LOGS)) == {
+        time for payload in requests + last for time in times(Signal.LOGS, decode(Signal.LOGS, payload))
+    }

@@ -1,25 +1,28 @@
-"""Generative AI operations: spans and log records with `gen_ai.*` attributes, and their columns.
+"""Generative AI operations: spans and log records with `gen_ai.*` attributes, as fields of records.
 
-Understood are the current semantic conventions and the older names that instrumentations still
-send. Of messages, prompts and tool arguments only lengths and structure are read; their text
-never becomes a field.
+Understood are the current semantic conventions, the older names that instrumentations still
+send, and their structured, textual and flattened messages. Of instructions, prompts, answers, tool
+arguments and results only structure becomes a field (`genai_text.py`): never their text. What
+is to be a name (of a model, a tool, an error) and does not look like one is replaced by a number.
+
+References:
+    OpenTelemetry semantic conventions for generative AI, November 2026 (repository
+    semantic-conventions-genai), and 1.27 to 1.41 before it.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-import numpy as np
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from driftlock_otlp.detection.columns import Columns, Number
 from driftlock_otlp.model import StreamKind
-from driftlock_otlp.windowing.batch import StreamBatch
-from driftlock_otlp.windowing.encoding import SymbolColumns, number_values, text_of
+from driftlock_otlp.windowing.encoding import text_of
 from driftlock_otlp.windowing.extraction import (
     ATTRIBUTE_PREFIX,
     MAX_VALUE_CHARS,
@@ -29,12 +32,14 @@ from driftlock_otlp.windowing.extraction import (
     plain_value,
     python_value,
 )
+from driftlock_otlp.windowing.genai_messages import Exchange
+from driftlock_otlp.windowing.genai_text import MAX_TEXT_CHARS, bucket, traits_of
 
 UNKNOWN_MODEL = "unknown"
 """Model of operations that name none."""
 
-_ABSENT = "none"
-_MAX_JSON_CHARS = 1 << 20
+INSTRUCTION_BUCKETS = 4_096
+"""Instructions and sets of tools are told apart by a number below this."""
 
 # Field -> attributes that carry it, the current name first.
 _NAMES = {
@@ -42,38 +47,62 @@ _NAMES = {
     "operation": ("gen_ai.operation.name",),
     "request_model": ("gen_ai.request.model",),
     "response_model": ("gen_ai.response.model",),
-    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
-    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
     "error_type": ("error.type",),
     "tool": ("gen_ai.tool.name",),
     "agent": ("gen_ai.agent.name",),
+    "evaluation": ("gen_ai.evaluation.name",),
+    "evaluation_label": ("gen_ai.evaluation.score.label",),
 }
-_TEXT_FIELDS = ("provider", "operation", "request_model", "response_model", "error_type", "tool", "agent")
-_NUMBER_FIELDS = ("input_tokens", "output_tokens")
+_NUMBERS = {
+    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    "cache_read_tokens": (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.input_tokens.cached",
+    ),
+    "cache_write_tokens": (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+    ),
+    "reasoning_tokens": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.output_tokens.reasoning",
+    ),
+    "evaluation_score": ("gen_ai.evaluation.score.value",),
+}
 _FINISH_REASONS = ("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason")
-_TIME_TO_FIRST_CHUNK = ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token")  # seconds
-_OUTPUT_MESSAGES = ("gen_ai.output.messages", "gen_ai.completion", "gen_ai.event.content")
-_CONTENT_EVENTS = frozenset({"gen_ai.content.completion", "gen_ai.choice", "gen_ai.assistant.message"})
-_ANSWER_EVENTS = frozenset({"gen_ai.choice", "gen_ai.assistant.message"})
-_TEXT_KEYS = ("content", "text", "arguments", "result", "response")
+_TIME_TO_FIRST_CHUNK = (  # seconds
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.server.time_to_first_token",
+    "gen_ai.latency.time_to_first_token",
+)
 _FIRST_CHUNK_EVENTS = frozenset({"gen_ai.first_chunk", "gen_ai.content.first_chunk", "first_chunk", "first_token"})
+_NAME = re.compile(r"[^\W_][\w.:/@+~-]{0,63}")
+_MOST_CALLS = 8
+_OPENING_CHARS = 64
 
 
 def add_span(batches: StreamBatches, item: int, time_unix_nano: int, span: Span, scope: str | None) -> None:
     """Add a span as an operation of its model's stream."""
     attributes = {attribute.key: attribute.value for attribute in span.attributes}
+    exchange = Exchange()
+    exchange.add_attributes(attributes)
     fields = _fields_of(attributes, scope)
     for event in span.events:
-        if event.name in _CONTENT_EVENTS:
-            content = {attribute.key: attribute.value for attribute in event.attributes}
-            _note_output(fields, content)
-        elif event.name in _FIRST_CHUNK_EVENTS and fields["time_to_first_chunk_ms"] is None:
-            fields["time_to_first_chunk_ms"] = max(0.0, (event.time_unix_nano - span.start_time_unix_nano) / 1e6)
-        elif event.name == "exception" and fields["error_type"] is None:
-            types = [attribute.value for attribute in event.attributes if attribute.key == "exception.type"]
-            fields["error_type"] = (str(plain_value(types[0])) if types else "") or "exception"
+        if event.name == "exception":
+            if fields["error_type"] is None:
+                types = [attribute.value for attribute in event.attributes if attribute.key == "exception.type"]
+                fields["error_type"] = (name_of(types[0].string_value) if types else "") or "exception"
+        elif event.name in _FIRST_CHUNK_EVENTS:
+            if fields["time_to_first_chunk_ms"] is None:
+                fields["time_to_first_chunk_ms"] = max(0.0, (event.time_unix_nano - span.start_time_unix_nano) / 1e6)
+        elif event.name.startswith("gen_ai."):
+            exchange.add_event(event.name, {attribute.key: attribute.value for attribute in event.attributes})
     if fields["operation"] is None:
-        fields["operation"] = span.name.split(" ", 1)[0][:MAX_VALUE_CHARS] or None
+        fields["operation"] = name_of(span.name.split(" ", 1)[0][:MAX_VALUE_CHARS]) or None
     if fields["error_type"] is None and span.status.code == span.status.STATUS_CODE_ERROR:
         fields["error_type"] = "error"
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
@@ -81,7 +110,7 @@ def add_span(batches: StreamBatches, item: int, time_unix_nano: int, span: Span,
     fields["trace_id"] = span.trace_id or None
     fields["span_id"] = span.span_id or None
     fields["parent_span_id"] = span.parent_span_id or None
-    _add(batches, item, time_unix_nano, fields)
+    _add(batches, item, time_unix_nano, fields, exchange)
 
 
 def add_log_record(
@@ -91,19 +120,24 @@ def add_log_record(
     attributes = {attribute.key: attribute.value for attribute in record.attributes}
     fields = _fields_of(attributes, scope)
     if fields["operation"] is None:
-        fields["operation"] = event_name[:MAX_VALUE_CHARS] or None
-    if event_name in _ANSWER_EVENTS and fields["output_length"] is None:
+        fields["operation"] = name_of(event_name[:MAX_VALUE_CHARS]) or None
+    if fields["error_type"] is None and "exception.type" in attributes:
+        fields["error_type"] = name_of(attributes["exception.type"].string_value) or "exception"
+    exchange = Exchange()
+    if not exchange.add_event(event_name, attributes, record.body):
+        exchange.add_attributes(attributes)
+    elif fields["finish_reason"] is None:
         body = python_value(record.body)
-        fields["output_length"] = _text_length(body)
-        if fields["finish_reason"] is None:
-            fields["finish_reason"] = _finish_reason_in(body)
+        if isinstance(body, dict) and isinstance(body.get("finish_reason"), str):
+            exchange.finish_reasons.add(body["finish_reason"])
     fields["duration_ms"] = None
     fields["trace_id"] = record.trace_id or None
     fields["span_id"] = record.span_id or None
-    _add(batches, item, time_unix_nano, fields)
+    _add(batches, item, time_unix_nano, fields, exchange)
 
 
-def _add(batches: StreamBatches, item: int, time_unix_nano: int, fields: dict[str, Any]) -> None:
+def _add(batches: StreamBatches, item: int, time_unix_nano: int, fields: dict[str, Any], exchange: Exchange) -> None:
+    _note_exchange(fields, exchange)
     model = fields["request_model"] or fields["response_model"] or UNKNOWN_MODEL
     add_record(batches.batch(StreamKind.GEN_AI.value, model), item, time_unix_nano, fields)
 
@@ -114,17 +148,76 @@ def _fields_of(attributes: Mapping[str, AnyValue], scope: str | None) -> dict[st
     for key, value in attributes.items():
         if key.endswith((".id", "_id")) and len(key) <= MAX_VALUE_CHARS:
             fields[ATTRIBUTE_PREFIX + key] = plain_value(value)
-    for field in _TEXT_FIELDS:
-        value = first_of(_plain(attributes, _NAMES[field]), _NAMES[field])
-        fields[field] = None if value is None else text_of(value)
-    for field in _NUMBER_FIELDS:
-        fields[field] = _number(attributes, _NAMES[field])
+    for field, names in _NAMES.items():
+        found = first_of(_plain(attributes, names), names)
+        fields[field] = None if found is None else name_of(text_of(found))
+    for field, names in _NUMBERS.items():
+        fields[field] = _number(attributes, names)
     seconds = _number(attributes, _TIME_TO_FIRST_CHUNK)
     fields["time_to_first_chunk_ms"] = None if seconds is None else seconds * 1e3
     fields["finish_reason"] = _finish_reasons(attributes)
-    fields["output_length"] = None
-    _note_output(fields, attributes)
     return fields
+
+
+def _note_exchange(fields: dict[str, Any], exchange: Exchange) -> None:
+    """Add the structure of what went in and came out; nothing of it where nothing was told."""
+    if fields["finish_reason"] is None and exchange.finish_reasons:
+        fields["finish_reason"] = ",".join(sorted(map(name_of, exchange.finish_reasons)))[:MAX_VALUE_CHARS]
+    if exchange.instructions:
+        text = "\n".join(exchange.instructions)
+        fields["instructions"] = bucket(text[:MAX_TEXT_CHARS], INSTRUCTION_BUCKETS)
+        fields["instructions_opening"] = bucket(text[:_OPENING_CHARS], INSTRUCTION_BUCKETS)
+        fields["instructions_length"] = len(text)
+    if exchange.tools is not None:
+        fields["tools"] = bucket(" ".join(exchange.tools), INSTRUCTION_BUCKETS)
+    if exchange.inputs:
+        text = "\n".join(exchange.inputs)
+        traits = traits_of(text)
+        fields["input_length"] = traits.length
+        fields["input_format"] = traits.format
+        fields["input_language"] = traits.language
+        fields["input_blob_percent"] = traits.blob_percent
+        fields["input_hidden"] = traits.hidden
+        fields["input_markers"] = traits.markers
+        fields["input_orders"] = traits.orders
+        fields["input_shape"] = traits.shape
+        fields["call_digest"] = zlib.crc32(text.encode("utf-8", "replace")) if fields["tool"] else None
+    if exchange.has_output:
+        _note_output(fields, exchange)
+
+
+def _note_output(fields: dict[str, Any], exchange: Exchange) -> None:
+    text = "\n".join(exchange.outputs)
+    traits = traits_of(text)
+    fields["output_length"] = traits.length + sum(len(arguments) for _, arguments in exchange.calls)
+    if traits.format == "empty" and exchange.calls:
+        fields["output_format"] = "tool_call"
+    else:
+        fields["output_format"] = traits.format
+    if traits.format != "empty":
+        fields["output_language"] = traits.language
+        fields["output_opening"] = traits.opening
+        fields["output_stance"] = "declines" if traits.declines else "answers"
+        fields["output_ending"] = "cut" if traits.is_cut else "whole"
+        fields["output_shape"] = traits.shape
+    if exchange.calls:
+        codes = [f"#{zlib.crc32(name.encode('utf-8', 'replace')):08x}" for name, _ in exchange.calls[:_MOST_CALLS]]
+        fields["tool_calls"] = "+".join(codes)
+        called = "\0".join(f"{name}\0{arguments}" for name, arguments in exchange.calls)
+        fields["call_digest"] = zlib.crc32(called.encode("utf-8", "replace"))
+
+
+def name_of(text: str) -> str:
+    """Return a name as it is, and anything that does not look like one as a number that stands for it.
+
+    What should name a tool or an error sometimes holds a sentence, and sentences may be content.
+
+    >>> name_of("get_weather"), name_of("the key is 1234")
+    ('get_weather', '#fe16ac9d')
+    """
+    if _NAME.fullmatch(text) or not text:
+        return text
+    return f"#{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def _plain(attributes: Mapping[str, AnyValue], names: Iterable[str]) -> dict[str, Any]:
@@ -146,105 +239,7 @@ def _finish_reasons(attributes: Mapping[str, AnyValue]) -> str | None:
         if name in attributes:
             value = python_value(attributes[name])
             reasons = value if isinstance(value, list) else [value]
-            texts = sorted({str(reason) for reason in reasons if reason})
+            texts = sorted({name_of(str(reason)) for reason in reasons if reason})
             if texts:
                 return ",".join(texts)[:MAX_VALUE_CHARS]
     return None
-
-
-def _note_output(fields: dict[str, Any], attributes: Mapping[str, AnyValue]) -> None:
-    """Set the output's length, and its finish reason where nothing else has said it."""
-    for name in _OUTPUT_MESSAGES:
-        if name not in attributes:
-            continue
-        messages = _messages(python_value(attributes[name]))
-        fields["output_length"] = (fields["output_length"] or 0) + _text_length(messages)
-        if fields["finish_reason"] is None:
-            fields["finish_reason"] = _finish_reason_in(messages)
-        return
-    # Flattened by older instrumentations: gen_ai.completion.0.content and so on.
-    flat = [
-        value.string_value
-        for key, value in attributes.items()
-        if key.startswith("gen_ai.completion.") and key.endswith((".content", ".arguments"))
-    ]
-    if flat:
-        fields["output_length"] = (fields["output_length"] or 0) + sum(map(len, flat))
-
-
-def _messages(value: Any) -> Any:
-    """Return messages with their structure; spans carry them as JSON texts."""
-    if isinstance(value, str) and value[:1] in ("[", "{") and len(value) <= _MAX_JSON_CHARS:
-        try:
-            return msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return value
-    return value
-
-
-def _text_length(value: Any, depth: int = 8) -> int:
-    """Return the characters of the texts in a message or a list of messages."""
-    if isinstance(value, str):
-        return len(value)
-    if not depth:
-        return 0
-    if isinstance(value, list):
-        return sum(_text_length(item, depth - 1) for item in value)
-    if isinstance(value, dict):
-        nested = [value[key] for key in _TEXT_KEYS if key in value]
-        inner = [value[key] for key in ("message", "parts", "tool_calls", "function") if key in value]
-        return sum(_text_length(item, depth - 1) for item in nested + inner)
-    return 0
-
-
-def _finish_reason_in(value: Any) -> str | None:
-    messages = value if isinstance(value, list) else [value]
-    reasons = {str(item["finish_reason"]) for item in messages if isinstance(item, dict) and item.get("finish_reason")}
-    return ",".join(sorted(reasons))[:MAX_VALUE_CHARS] or None
-
-
-class GenAiShaper:
-    """Columns of windows of operations of one model.
-
-    Categories: `operation`, `model` (which answered), `finish_reason`, `error_type` (`none`
-    without an error) and `tool`. Numbers: `input_tokens`, `output_tokens`, `output_length` in
-    characters, `duration` in ms given the operation, `time_to_first_chunk` in ms.
-    """
-
-    def __init__(self) -> None:
-        self._symbols = SymbolColumns()
-
-    def shape(self, batch: StreamBatch) -> Columns:
-        """Return the typed columns of one window, windows being given in order."""
-        n = len(batch.items)
-        columns = Columns(record_count=n, time_unix_nano=np.array(batch.times_unix_nano, dtype=np.int64))
-        # The model that answered may change behind an unchanged name, as with an alias moved on.
-        answered = zip(batch.column("response_model"), batch.column("request_model"), strict=True)
-        symbols = {
-            "operation": batch.column("operation"),
-            "model": [response or request for response, request in answered],
-            "finish_reason": batch.column("finish_reason"),
-            "error_type": [error or _ABSENT for error in batch.column("error_type")],
-            "tool": batch.column("tool"),
-        }
-        for name, values in symbols.items():
-            columns.categories[name] = self._symbols.encode(name, values)
-        for name, field, unit, given in (
-            ("input_tokens", "input_tokens", "tokens", None),
-            ("output_tokens", "output_tokens", "tokens", None),
-            ("output_length", "output_length", "chars", None),
-            ("duration", "duration_ms", "ms", "operation"),
-            ("time_to_first_chunk", "time_to_first_chunk_ms", "ms", None),
-        ):
-            numbers = number_values(batch.column(field))
-            numbers[numbers < 0] = np.nan  # a positive scale has no negative values
-            columns.numbers[name] = Number(numbers, given=given, is_positive_scale=True, unit=unit)
-        return columns
-
-    def state(self) -> dict[str, Any]:
-        """Return everything remembered, as plain values."""
-        return {"symbols": self._symbols.state()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Become the shaper that returned this state."""
-        self._symbols = SymbolColumns.of_state(state["symbols"])

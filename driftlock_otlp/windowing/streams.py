@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from driftlock_otlp.detection.durations import SpanDurations
 from driftlock_otlp.detection.points import StreamPoints
 from driftlock_otlp.detection.records import RecordScorer
 from driftlock_otlp.model import Signal, StreamKind
 from driftlock_otlp.windowing import logs, metrics, traces
 from driftlock_otlp.windowing.batch import Shaper, StreamBatch
-from driftlock_otlp.windowing.genai import GenAiShaper
+from driftlock_otlp.windowing.genai_columns import GenAiShaper
 
 _EXTRACT: dict[Signal, Callable[[Any, str], list[StreamBatch]]] = {
     Signal.LOGS: logs.extract,
@@ -26,7 +27,7 @@ _SHAPERS: dict[str, Callable[[], Shaper]] = {
 _RECORD_SCORERS: dict[str, tuple[Callable[[], RecordScorer], ...]] = {
     StreamKind.LOGS.value: (),
     StreamKind.METRICS.value: (StreamPoints,),
-    StreamKind.TRACES.value: (),
+    StreamKind.TRACES.value: (SpanDurations,),
     StreamKind.GEN_AI.value: (),
 }
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,16 +78,34 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
+    # In a process of its own, so that somebody is left to say how it ended, whatever ended it.
+    pid = os.fork()
+    if not pid:
+        os._exit(_run(options.kills, seed))
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+    print(f"ended {how}", flush=True)
+    return code if code >= 0 else 1
+
+
+def _run(kills: int, seed: int) -> int:
+    """Run it and print what became of it; whatever goes wrong is printed, too."""
     started_s = time.monotonic()
 
     def say(line: str) -> None:
         print(f"{time.monotonic() - started_s:6.1f} s  {line}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="driftlock-crash-") as directory:
-        report = asyncio.run(run(options.kills, seed, Path(directory), say))
+    try:
+        with tempfile.TemporaryDirectory(prefix="driftlock-crash-") as directory:
+            report = asyncio.run(run(kills, seed, Path(directory), say))
+    except BaseException:
+        say(f"NOT FINISHED (seed {seed}):\n{traceback.format_exc()}")
+        return 1
     print(table(report))
     for fault in report.faults:
         print(f"NOT AS PROMISED (seed {seed}): {fault}")
+    sys.stdout.flush()
     return 1 if report.faults else 0
 
 

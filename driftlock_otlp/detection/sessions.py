@@ -8,13 +8,13 @@ the session's records, which all share its margin over the bar.
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from driftlock_otlp.detection.bars import Bar
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns, Floats, Ints
 from driftlock_otlp.detection.records import RecordEvidence
@@ -28,18 +28,11 @@ from driftlock_otlp.detection.sessioncodes import (
 )
 
 _ARMED_AFTER_SESSIONS = 150
-_REMEMBERED_SESSIONS = 1_000
-_FALSE_ALARM_DAYS = 2.0
-"""Days of sessions in which one false alarm is allowed for."""
-_BULK = (0.7, 0.8, 0.9)
-"""Quantiles of the past from which its tail is extrapolated: the bulk, which anomalies do not reach."""
 _RARE_SHARE = 0.1
 """A symbol that fewer sessions have makes its records odd."""
 _ODD_COUNT_BITS = 2.0
 _SHARED = 0.5
 """Share of a session's bits that its ordinary records get, so that the odd ones are named first."""
-_DAY_S = 86_400.0
-_PACE_RATE = 0.05
 
 
 @dataclass(slots=True)
@@ -70,10 +63,7 @@ class _Judged:
 class SessionNovelty:
     """Judges the sessions of one stream by the symbols of one column.
 
-    The bar of an alarm is what past sessions extrapolate to: an exponential tail through their median
-    and (on average) their 70, 80 and 90 % quantiles, at the probability of one session in two days;
-    no steeper than a bit for each halving, which is what a code that fits has. It rests on the bulk
-    of the past, so that a few per cent of anomalies in it do not move it.
+    The bar of an alarm is learned from past sessions (`bars.py`).
 
     Limits: a session that a window's border cuts is judged in parts. What keeps coming back
     becomes cheap as its share grows: an anomaly in one of a hundred sessions costs about 2 · 7 bits.
@@ -90,11 +80,7 @@ class SessionNovelty:
         self._kinds = RefCode()
         self._members = MemberCode()
         self._order = EscapeCode()
-        self._past: deque[float] = deque(maxlen=_REMEMBERED_SESSIONS)
-        self._session_total = 0
-        self._interval_s = math.nan
-        self._last_s = 0.0
-        self._bar_bits = math.inf
+        self._bar = Bar()
         self._judged: tuple[Columns, _Judged] | None = None
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
@@ -103,8 +89,8 @@ class SessionNovelty:
         if judged is None:
             return None
         evidence = RecordEvidence(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
-        margins = judged.bits - self._bar_bits
-        if self._session_total < _ARMED_AFTER_SESSIONS:
+        margins = judged.bits - self._bar.bits
+        if self._bar.count < _ARMED_AFTER_SESSIONS:
             margins = np.minimum(np.nan_to_num(judged.bits - 100.0), -1.0)
         evidence.margins[judged.rows] = margins[judged.places]
         # The records that make the session odd come before those that only share it.
@@ -127,11 +113,7 @@ class SessionNovelty:
         self._kinds.learn_one(sessions, len(self._index))
         self._members.learn_one(sessions, len(self._index))
         self._order.learn_one(transitions(owners, symbols[category.codes[rows]], sessions.ids))
-        if self._session_total:
-            self._past.extend(judged.bits.tolist())
-        self._session_total += len(sessions)
-        self._learn_pace(columns, len(sessions))
-        self._bar_bits = self._bar()
+        self._bar.learn(judged.bits.tolist(), float(columns.time_unix_nano.max(initial=0)) / 1e9)
         self._judged = None
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
@@ -224,23 +206,6 @@ class SessionNovelty:
         result: npt.NDArray[np.bool_] = odd | ~has_odd[judged.places]
         return result
 
-    def _learn_pace(self, columns: Columns, session_count: int) -> None:
-        now_s = float(columns.time_unix_nano.max(initial=0)) / 1e9
-        gap_s = (now_s - self._last_s) / session_count
-        if self._last_s and gap_s > 0:
-            old = self._interval_s
-            self._interval_s = gap_s if math.isnan(old) else old + _PACE_RATE * (gap_s - old)
-        self._last_s = max(now_s, self._last_s)
-
-    def _bar(self) -> float:
-        if len(self._past) < 2:
-            return math.inf
-        a_day = _DAY_S / self._interval_s if self._interval_s > 0 else float(len(self._past))
-        budget = math.log2(max(_FALSE_ALARM_DAYS * a_day, len(self._past)))
-        median, *upper = np.quantile(np.array(self._past), (0.5, *_BULK)).tolist()
-        scales = [(bits - median) / (-math.log2(1.0 - at) - 1.0) for bits, at in zip(upper, _BULK, strict=True)]
-        return float(median + max(sum(scales) / len(scales), 1.0) * (budget - 1.0))
-
     def state(self) -> dict[str, Any]:
         """Return everything remembered, as plain values and arrays."""
         return {
@@ -248,11 +213,7 @@ class SessionNovelty:
             "kinds": self._kinds.state(),
             "members": self._members.state(),
             "order": self._order.state(),
-            "past": np.array(self._past),
-            "sessions": self._session_total,
-            "interval_s": self._interval_s,
-            "last_s": self._last_s,
-            "bar": self._bar_bits,
+            "bar": self._bar.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -261,7 +222,5 @@ class SessionNovelty:
         self._kinds = RefCode.of_state(state["kinds"])
         self._members = MemberCode.of_state(state["members"])
         self._order = EscapeCode.of_state(state["order"])
-        self._past = deque(state["past"].tolist(), maxlen=_REMEMBERED_SESSIONS)
-        self._session_total = state["sessions"]
-        self._interval_s, self._last_s, self._bar_bits = state["interval_s"], state["last_s"], state["bar"]
+        self._bar = Bar.of_state(state["bar"])
         self._judged = None

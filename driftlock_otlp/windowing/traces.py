@@ -140,7 +140,7 @@ class TraceShaper:
 
     Categories: `operation`, `status` (operation and status), `call` (the parent's operation and
     the span's own) and attributes with few values. Numbers: `duration` in ms given the
-    operation, and `exceptions`.
+    operation, and `exceptions`. Sessions are the traces, as far as their spans lie in the window.
 
     A parent is looked up among the spans of the window and of windows before it. Parents of
     other services, and parents that end after the window has closed, are not there: `?`.
@@ -168,6 +168,10 @@ class TraceShaper:
             number_values(batch.column("duration_ms")), given="operation", is_positive_scale=True, unit="ms"
         )
         columns.numbers["exceptions"] = Number(number_values(batch.column("exceptions")), is_positive_scale=True)
+        traces: dict[bytes | None, int] = {None: -1}
+        columns.sessions = np.array(
+            [traces.setdefault(trace, len(traces) - 1) for trace in batch.column("trace_id")], np.int32
+        )
         self._admit_attributes(batch.fields)
         for name in self._attributes:
             values = _conventional(batch, name)

@@ -24,6 +24,7 @@ folder for each set. The same data and settings give the same figures.
 
 suites:
   nab   nab/: the Numenta Anomaly Benchmark, single metrics
+  traces    delag/: requests with delayed calls, as traces
 
 examples:
   driftlock-otlp evaluate nab --data ~/data

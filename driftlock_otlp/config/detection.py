@@ -88,8 +88,12 @@ class DetectionConfig(Section):
         description="Streams that one worker follows at once; the longest unused ones are put aside for others, and go on"
         " where they were when they come back. While all are busy, records of further ones pass unscored, counted.",
     )
-    quote_max_bytes: int = Field(
-        default=160, ge=0, description="Longest quotation of payload text in an explanation; 0: quote nothing."
+    quote_max_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Longest quotation of payload text in an explanation; 0: quote nothing. Unset: 160, and 0 for gen_ai."
+        ),
     )
     compressor: Literal["auto", "openzl", "zstd"] = Field(
         default="auto", description="auto: OpenZL where its wheel exists, else zstd. Baselines of the two never mix."

@@ -17,6 +17,10 @@ from driftlock_otlp.config.operation import ApiConfig, ExtensionsConfig, QueueCo
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
 from driftlock_otlp.config.values import Section, did_you_mean
 
+_QUOTE_MAX_BYTES = {"gen_ai": 0}
+"""By kind of stream, where nothing is set: what people and models write is not to be passed on."""
+_QUOTE_MAX_BYTES_ELSE = 160
+
 
 class Config(Section):
     """The whole configuration."""
@@ -113,3 +117,8 @@ class Config(Section):
         """Return the significance level in force for a stream kind."""
         own = self.window(kind).significance
         return self.detection.significance if own is None else own
+
+    def quote_max_bytes(self, kind: str) -> int:
+        """Return how much of a payload's text an explanation of a stream kind may quote, in bytes."""
+        own = self.detection.quote_max_bytes
+        return _QUOTE_MAX_BYTES.get(kind, _QUOTE_MAX_BYTES_ELSE) if own is None else own

@@ -77,6 +77,8 @@ class Columns:
         counts: Histogram columns by name.
         sessions: int32, (n,): which records belong together, as the spans of one trace; codes are
             local to the window, -1 for a record of no session. None where the kind has no sessions.
+        is_content_free: True when no label holds what people or models have written, but names, classes
+            and numbers only: such labels are told whatever may be quoted.
     """
 
     record_count: int
@@ -85,3 +87,4 @@ class Columns:
     numbers: dict[str, Number] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
     sessions: Codes | None = None
+    is_content_free: bool = False

@@ -18,6 +18,7 @@ _NOUNS = {"logs": "log records", "metrics": "data points", "traces": "spans", "g
 _LEAST_BITS = 4.0
 _MOST_COLUMNS = 6
 _MOST_RELATED = 20
+_LONGEST_NAME_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,12 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
         score: The verdict.
         kind: Kind of stream, for the noun.
         subject: What the sentence is about: the service, or service and metric.
-        quote_max_bytes: Longest quotation of a symbol; 0 replaces it by a hash.
+        quote_max_bytes: Longest quotation of a symbol; 0 replaces it by a hash, unless the window's columns
+            hold no payload text.
     """
     noun = _NOUNS[kind]
+    if score.columns.is_content_free:
+        quote_max_bytes = max(quote_max_bytes, _LONGEST_NAME_BYTES)
     saved = detector.record_bits(score)
     evidence: list[Evidence] = []
     template = ""

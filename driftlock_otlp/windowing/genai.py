@@ -33,7 +33,7 @@ from driftlock_otlp.windowing.extraction import (
     python_value,
 )
 from driftlock_otlp.windowing.genai_messages import Exchange
-from driftlock_otlp.windowing.genai_text import MAX_TEXT_CHARS, bucket, traits_of
+from driftlock_otlp.windowing.genai_text import MAX_TEXT_CHARS, TextTraits, bucket, traits_of
 
 UNKNOWN_MODEL = "unknown"
 """Model of operations that name none."""
@@ -176,20 +176,30 @@ def _note_exchange(fields: dict[str, Any], exchange: Exchange) -> None:
         fields["input_length"] = traits.length
         fields["input_format"] = traits.format
         fields["input_language"] = traits.language
-        fields["input_blob_percent"] = traits.blob_percent
-        fields["input_hidden"] = traits.hidden
-        fields["input_markers"] = traits.markers
-        fields["input_orders"] = traits.orders
         fields["input_shape"] = traits.shape
         fields["call_digest"] = zlib.crc32(text.encode("utf-8", "replace")) if fields["tool"] else None
+        _note_unusual(fields, traits)
     if exchange.has_output:
         _note_output(fields, exchange)
+
+
+def _note_unusual(fields: dict[str, Any], traits: TextTraits) -> None:
+    """Add what is unusual in a text that a model reads."""
+    for field, found in (
+        ("input_blob_percent", traits.blob_percent),
+        ("input_hidden", traits.hidden),
+        ("input_markers", traits.markers),
+        ("input_orders", traits.orders),
+    ):
+        fields[field] = max(fields.get(field) or 0, found)
 
 
 def _note_output(fields: dict[str, Any], exchange: Exchange) -> None:
     text = "\n".join(exchange.outputs)
     traits = traits_of(text)
     fields["output_length"] = traits.length + sum(len(arguments) for _, arguments in exchange.calls)
+    if fields["tool"]:
+        _note_unusual(fields, traits)  # what a tool returns goes into the model
     if traits.format == "empty" and exchange.calls:
         fields["output_format"] = "tool_call"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.columns import Columns, Floats, Number
+from driftlock_otlp.detection.columns import Codes, Columns, Floats, Number
 from driftlock_otlp.windowing.batch import StreamBatch
 from driftlock_otlp.windowing.encoding import SymbolColumns, number_values
 from driftlock_otlp.windowing.extraction import ATTRIBUTE_PREFIX
@@ -61,6 +61,10 @@ _NUMBERS = {
 }
 
 
+_AVERAGED = ("input_tokens", "output_tokens")
+_MEAN_RATE = 1 / 16
+
+
 @dataclass(slots=True)
 class _Conversation:
     """What was called last in a conversation."""
@@ -76,7 +80,8 @@ class GenAiShaper:
     Categories: `operation` (with the tool or agent that it is about), `model` (which answered),
     `finish_reason`, `error_type` (`none` without an error), `call` (the tool called before in the
     conversation → this one), and the structure of instructions, input and output. Numbers: tokens,
-    `duration` and time per output token given the operation, `time_to_first_chunk`, lengths,
+    running means of them, `duration` and time per output token given the operation,
+    `time_to_first_chunk`, lengths,
     what is unusual in an input, `tool_run` (calls of one tool in a row), `tool_repeats` (how often the
     same call came before), and `input_surprise` and `output_surprise`, bits per change of the kind
     of character that the stream's earlier texts would have needed.
@@ -86,11 +91,17 @@ class GenAiShaper:
         self._symbols = SymbolColumns()
         self._conversations: OrderedDict[int, _Conversation] = OrderedDict()
         self._shapes = {"input": ShapeModel(), "output": ShapeModel()}
+        self._means: dict[str, float] = {}
 
     def shape(self, batch: StreamBatch) -> Columns:
         """Return the typed columns of one window, windows being given in order."""
         n = len(batch.items)
-        columns = Columns(record_count=n, time_unix_nano=np.array(batch.times_unix_nano, dtype=np.int64))
+        columns = Columns(
+            record_count=n,
+            time_unix_nano=np.array(batch.times_unix_nano, dtype=np.int64),
+            sessions=_sessions(batch),
+            is_content_free=True,
+        )
         # The model that answered may change behind an unchanged name, as with an alias moved on.
         answered = zip(batch.column("response_model"), batch.column("request_model"), strict=True)
         steps, runs, repeats = self._steps(batch)
@@ -117,6 +128,8 @@ class GenAiShaper:
     def _add_numbers(self, columns: Columns, numbers: dict[str, Floats]) -> None:
         for name, (_, unit, given) in _NUMBERS.items():
             _add(columns, name, numbers[name], unit, given)
+        for name in _AVERAGED:
+            _add(columns, f"{name}_mean", self._running_mean(name, numbers[name]), "tokens", None)
         tokens, duration = numbers["output_tokens"], numbers["duration"]
         waited = np.nan_to_num(numbers["time_to_first_chunk"], nan=0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -124,6 +137,15 @@ class GenAiShaper:
             pace = 1000.0 * np.maximum(duration - waited, 0.0) / tokens
         _add(columns, "output_share", np.where(np.isfinite(share), share, np.nan), "%", None)
         _add(columns, "time_per_output_token", np.where(np.isfinite(pace), pace, np.nan), "µs", "operation")
+
+    def _running_mean(self, name: str, values: Floats) -> Floats:
+        """Return the exponential average up to each value: few long answers move it, the median not."""
+        means = np.full(len(values), np.nan)
+        for row in np.flatnonzero(values >= 0).tolist():
+            value = float(values[row])
+            mean = self._means.get(name, value)
+            self._means[name] = means[row] = mean + _MEAN_RATE * (value - mean)
+        return means
 
     def _steps(self, batch: StreamBatch) -> tuple[list[str | None], list[int | None], list[int | None]]:
         """Return for each record that calls a tool: the call before → its own, calls in a row, repeats."""
@@ -166,6 +188,7 @@ class GenAiShaper:
         return {
             "symbols": self._symbols.state(),
             "conversations": [[key, known.step, known.run, known.calls] for key, known in self._conversations.items()],
+            "means": dict(self._means),
             "shapes": {side: model.state() for side, model in self._shapes.items()},
         }
 
@@ -175,7 +198,20 @@ class GenAiShaper:
         self._conversations = OrderedDict(
             (key, _Conversation(step, run, list(calls))) for key, step, run, calls in state["conversations"]
         )
+        self._means = dict(state["means"])
         self._shapes = {side: ShapeModel(counts) for side, counts in state["shapes"].items()}
+
+
+def _sessions(batch: StreamBatch) -> Codes:
+    """Return which conversation each record belongs to, or which trace where it names none; int32, (n,)."""
+    known: dict[object, int] = {}
+    traces = batch.column("trace_id")
+    sessions = np.full(len(traces), -1, np.int32)
+    for row, names in enumerate(zip(*(batch.column(name) for name in _CONVERSATION), traces, strict=True)):
+        identity = next((name for name in names if name), None)
+        if identity is not None:
+            sessions[row] = known.setdefault(identity, len(known))
+    return sessions
 
 
 def _operations(batch: StreamBatch) -> list[str | None]:

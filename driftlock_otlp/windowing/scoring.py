@@ -312,7 +312,7 @@ class StreamScoring:
     def _anomaly(self, stream: TrackedStream, window: Window, score: WindowScore) -> Anomaly:
         key, batch, baseline = stream.key, window.batch, stream.detector.baseline
         subject = f"{key.service} {key.name}" if key.name else key.service
-        told = explain(stream.detector, score, key.kind, subject, self._config.detection.quote_max_bytes)
+        told = explain(stream.detector, score, key.kind, subject, self._config.quote_max_bytes(key.kind))
         facts = _facts(window, score)
         traces, spans = batch.column("trace_id"), batch.column("span_id")
         traced = [row for row in told.rows if traces[row]]

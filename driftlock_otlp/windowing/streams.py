@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from driftlock_otlp.detection.durations import SpanDurations
 from driftlock_otlp.detection.points import StreamPoints
+from driftlock_otlp.detection.rarities import RareValues
 from driftlock_otlp.detection.records import RecordScorer
+from driftlock_otlp.detection.sessions import SessionNovelty
 from driftlock_otlp.model import Signal, StreamKind
 from driftlock_otlp.windowing import logs, metrics, traces
 from driftlock_otlp.windowing.batch import Shaper, StreamBatch
@@ -28,7 +31,7 @@ _RECORD_SCORERS: dict[str, tuple[Callable[[], RecordScorer], ...]] = {
     StreamKind.LOGS.value: (),
     StreamKind.METRICS.value: (StreamPoints,),
     StreamKind.TRACES.value: (SpanDurations,),
-    StreamKind.GEN_AI.value: (),
+    StreamKind.GEN_AI.value: (partial(SessionNovelty, "call"), RareValues),
 }
 
 

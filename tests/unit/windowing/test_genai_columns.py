@@ -64,6 +64,8 @@ def test_columns_of_a_window_without_content() -> None:
     assert found.pop("input_tokens") == [200, pytest.approx(np.nan, nan_ok=True)]
     assert {name: values[0] for name, values in found.items()} == {
         "output_tokens": 50,
+        "input_tokens_mean": 200,
+        "output_tokens_mean": 50,
         "duration": 10.0,
         "time_to_first_chunk": 5.0,
         "output_share": 25.0,

@@ -39,13 +39,16 @@ class SortedGroups:
     """Values by group, each group sorted.
 
     Args:
-        codes: int32, (n,), >= 0: the group of each value.
+        codes: int32, (n,), in [0, 32,768): the group of each value.
         values: float64, (n,), finite.
         group_count: Groups; some may be empty.
     """
 
     def __init__(self, codes: Codes, values: Floats, group_count: int) -> None:
-        order = np.lexsort((values, codes))
+        # Values come as runs that are sorted already, or fall and then rise: a stable sort merges them. Small
+        # integers are then sorted by their digits.
+        order = np.argsort(values, kind="stable")
+        order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
         self.codes, self.values = codes[order], values[order]
         self.starts: Ints = np.searchsorted(self.codes, np.arange(group_count + 1)).astype(np.int64)
         self.counts: Ints = np.diff(self.starts)

@@ -45,7 +45,7 @@ from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.records import RecordEvidence, RecordScorer
 
-ALGORITHM = "cbad-2"
+ALGORITHM = "cbad-3"
 """Part of the fingerprint; changes whenever scores change."""
 
 LAG_WINDOWS = 6
@@ -60,6 +60,11 @@ _REPEATED_BITS = 2.36
 _CALM_BITS = -1.64
 """Beyond -log2(significance): below it a window is calm (5 bits at 0.01)."""
 _REPEAT_WINDOWS = 3
+_FEWEST_RECORDS = 3
+"""A window of point series with fewer records is judged point by point alone: evidence of one or two
+values has nothing to add, and speaks with every point."""
+_CALM_MARGIN_BITS = -5.0
+"""Below it the last points of a series are as usual, and such a window is calm."""
 _GOVERNOR_BITS = 1.0
 """Each alarm raises the bars by this much; it wears off within a day or so."""
 _DAY_S = 86_400.0
@@ -116,6 +121,7 @@ class WindowScore:
         vector: Raw evidence of each claim, float64, (d,); NaN where it does not apply.
         evaluation: Raw evidence and facts; None before the baseline is ready.
         prepared: The window in the baseline's form.
+        is_sparse: Judged record by record alone: the window holds too little to compare.
         records: Evidence record by record, one entry for each of the stream's record scorers, whose
             claims come first.
     """
@@ -137,6 +143,7 @@ class WindowScore:
     claims: list[Claim] = field(default_factory=list)
     vector: Floats = field(default_factory=lambda: np.zeros(0))
     evaluation: Evaluation | None = None
+    is_sparse: bool = False
     records: list[RecordEvidence | None] = field(default_factory=list)
 
     @property
@@ -194,17 +201,20 @@ class StreamDetector:
         self._is_open = False
         self._open_windows = 0
         self._calm_windows = 0
+        self._sparse_to_warm: int | None = None
 
     @property
     def is_warm(self) -> bool:
         """Whether the stream is calibrated and may alarm."""
-        return self._calibration is not None
+        return self._calibration is not None or self._sparse_to_warm == 0
 
     @property
     def windows_to_warm(self) -> int:
         """Windows that must come at least before it may alarm; 0 once it may."""
         if self.is_warm:
             return 0
+        if self._sparse_to_warm is not None:
+            return self._sparse_to_warm
         baseline_left = max(self._settings.baseline_windows - self.baseline.window_count, 0)
         return baseline_left + max(self._settings.warm_up_windows + LAG_WINDOWS - self._history_total, 1)
 
@@ -225,6 +235,8 @@ class StreamDetector:
         Raises:
             CompressorError: The compressor failed; the window cannot be scored.
         """
+        if _is_sparse(columns):
+            return self._score_sparse(columns, closed_unix_nano)
         prepared = self.baseline.prepare(columns, log2_rate(columns.record_count, duration_s))
         score = WindowScore(columns, prepared, closed_unix_nano)
         score.records = [scorer.score_one(columns) for scorer in self._record_scorers]
@@ -243,7 +255,9 @@ class StreamDetector:
         """Take in a window that was scored just before."""
         for scorer, found in zip(self._record_scorers, score.records, strict=True):
             scorer.learn_one(score.columns, found)
-        self._recent.append(score.prepared)
+        if not score.is_sparse:
+            self._sparse_to_warm = None
+            self._recent.append(score.prepared)
         if score.is_alarm:
             self._governor_bits += _GOVERNOR_BITS
             self._is_open, self._open_windows = True, 0
@@ -255,6 +269,11 @@ class StreamDetector:
             self._calm_windows = self._calm_windows + 1 if self._is_calm(score) else 0
         if score.is_resolved:
             self._is_open, self._calm_windows = False, 0
+        if score.is_sparse:
+            to_warm = [found.windows_to_warm for found in score.records if found is not None]
+            self._sparse_to_warm = min(to_warm, default=self._sparse_to_warm)
+            self._pace(score.closed_unix_nano)
+            return
         self._recent_bits.append(score.bits)
         if score.is_adopted:
             self._adopt()
@@ -279,7 +298,9 @@ class StreamDetector:
         bar = self._bar(_IMMEDIATE_BITS)
         saved = self.record_bits(score)
         top = float(saved.max()) if n else 0.0
-        if score.is_warm:
+        if score.is_sparse:
+            margins = np.full(n, -np.inf)
+        elif score.is_warm:
             share = saved / top if top > 0 else np.ones(n)
             margins = score.bits * share - bar
         elif score.evaluation is not None:
@@ -295,10 +316,10 @@ class StreamDetector:
 
     def record_bits(self, score: WindowScore) -> Floats:
         """Return what each record contributes to the window's oddness; float64, (n,), bits, >= 0."""
-        if score.evaluation is None:
-            return np.zeros(score.columns.record_count)
         weights: dict[str, float] = {}
-        if score.is_warm:
+        if score.evaluation is None:
+            pass
+        elif score.is_warm:
             top = float(score.column_bits.max())
             for claim, bits in zip(score.claims, score.column_bits, strict=True):
                 if claim.column and claim.name != "rate" and bits > 0.25 * top:
@@ -340,6 +361,7 @@ class StreamDetector:
             "is_open": self._is_open,
             "open_windows": self._open_windows,
             "calm_windows": self._calm_windows,
+            "sparse_to_warm": self._sparse_to_warm,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -360,6 +382,7 @@ class StreamDetector:
         self._interval_s = state["interval_s"]
         self._is_open = state["is_open"]
         self._open_windows, self._calm_windows = state["open_windows"], state["calm_windows"]
+        self._sparse_to_warm = state["sparse_to_warm"]
 
     def _claims(self) -> list[Claim]:
         return [*(scorer.claim for scorer in self._record_scorers), *self.baseline.claims]
@@ -378,6 +401,28 @@ class StreamDetector:
         score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
         score.margin_bits = max(score.margin_bits, score.record_margin_bits)
         score.is_fired = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
+        self._decide(score)
+
+    def _score_sparse(self, columns: Columns, closed_unix_nano: int) -> WindowScore:
+        """Return the verdict of the record scorers alone."""
+        score = WindowScore(columns, PreparedWindow(columns.record_count, math.nan), closed_unix_nano, is_sparse=True)
+        score.records = [scorer.score_one(columns) for scorer in self._record_scorers]
+        score.claims = [scorer.claim for scorer in self._record_scorers]
+        score.column_bits = np.array([0.0 if found is None else float(found.bits.max()) for found in score.records])
+        to_warm = [found.windows_to_warm for found in score.records if found is not None]
+        score.is_warm = min(to_warm) == 0 if to_warm else self._sparse_to_warm == 0
+        if score.is_warm:
+            score.bits = float(score.column_bits.max())
+            # They are the larger of two channels, each calibrated by itself.
+            score.p_value = min(2.0 ** (1.0 - score.bits), 1.0)
+            score.is_flagged = score.p_value <= self._settings.significance
+            score.margin_bits = score.record_margin_bits
+            score.is_fired = score.margin_bits >= self._governor_bits
+            self._decide(score)
+        return score
+
+    def _decide(self, score: WindowScore) -> None:
+        """Say what becomes of a window that fires, or does not."""
         score.is_alarm = score.is_fired and not self._is_open
         if self._is_open:
             calm = self._calm_windows + 1 if self._is_calm(score) else 0
@@ -390,6 +435,8 @@ class StreamDetector:
         return bits >= bar and any(past >= bar for past in self._recent_bits)
 
     def _is_calm(self, score: WindowScore) -> bool:
+        if score.is_sparse:
+            return score.margin_bits < _CALM_MARGIN_BITS
         return not score.is_fired and score.bits < self._bar(_CALM_BITS)
 
     def _bar(self, beyond_bits: float) -> float:
@@ -452,3 +499,7 @@ class StreamDetector:
         self.baseline.clear()
         for window in self._recent:
             self.baseline.learn(window)
+
+
+def _is_sparse(columns: Columns) -> bool:
+    return columns.record_count < _FEWEST_RECORDS and any(number.is_point_series for number in columns.numbers.values())

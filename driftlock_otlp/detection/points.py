@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns
-from driftlock_otlp.detection.novelty import PointSeries
+from driftlock_otlp.detection.novelty import Lasting, PointSeries
 from driftlock_otlp.detection.records import RecordEvidence
 
 _MOST_SERIES = 1000
@@ -21,6 +22,8 @@ _CALM_POINTS_PER_DAY = 288.0
 _PACE_WEIGHT = 2.0
 """Bits owed for each doubling beyond that pace: the tail of real noise is heavier than exponential, so
 one bit each would let the alarms of a fast series multiply."""
+_LEAST_GRADE_BITS = 16.0
+"""How far below an alarm a point is graded whose series is as usual."""
 _DAY_S = 86_400.0
 
 
@@ -45,54 +48,92 @@ class _Pace:
         self.last_s = time_s
 
 
+@dataclass(slots=True)
+class PointEvidence(RecordEvidence):
+    """Evidence of a window's points, and what learning them needs.
+
+    Attributes:
+        points: Every point that was judged, in the window's order.
+    """
+
+    points: list[_Judged] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Judged:
+    """One point: where it stands, and what it costs by the series' own past."""
+
+    row: int
+    key: tuple[str, str]
+    time_s: float
+    value: float
+    bits: float = 0.0
+    is_alarm: bool = False
+
+
 class StreamPoints:
-    """The point series of one stream, by column and symbol."""
+    """The point series of one stream, by column and symbol.
+
+    A point raises an alarm when it is novel beyond its budget. A value is novel only once, but its
+    departure lasts: below the alarm, points are graded by how odd the last ones of the series were.
+    """
 
     claim = Claim("", "point", "value")
 
     def __init__(self) -> None:
         self._series: OrderedDict[tuple[str, str], tuple[PointSeries, _Pace]] = OrderedDict()
 
-    def score_one(self, columns: Columns) -> RecordEvidence | None:
+    def score_one(self, columns: Columns) -> PointEvidence | None:
         """Return the surprise of each record of a window; None if it holds no point series."""
-        scores: RecordEvidence | None = None
+        points = _points(columns)
+        if not points:
+            return None
+        n = columns.record_count
+        all_bits, margins, all_lasting = np.zeros(n), np.full(n, -math.inf), np.zeros(n)
+        windows_to_warm = _ARMED_AFTER_POINTS
         naming_bits = math.log2(max(len(self._series), 1))
-        for row, key, time_s, value in _points(columns):
-            if scores is None:
-                scores = RecordEvidence(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
-            series, pace = self._series.get(key, (None, None))
+        lasting: dict[tuple[str, str], Lasting] = {}
+        for point in points:
+            series, pace = self._series.get(point.key, (None, None))
             if series is None or pace is None:
                 continue
-            bits = max(series.score_one(time_s, value) - naming_bits, 0.0)
-            margin = series.margin_bits(bits, pace.extra_bits())
-            if series.count < _ARMED_AFTER_POINTS:
-                margin = min(margin, -1.0)
-            scores.bits[row] = max(scores.bits[row], bits)
-            scores.margins[row] = max(scores.margins[row], margin)
-        return scores
+            point.bits = series.score_one(point.time_s, point.value)
+            now = lasting[point.key] = lasting.get(point.key, series.lasting).after(point.bits)
+            margin = series.margin_bits(point.bits, naming_bits + pace.extra_bits())
+            to_arm = max(_ARMED_AFTER_POINTS - series.count, 0)
+            point.is_alarm = margin >= 0 and to_arm == 0
+            if not point.is_alarm:
+                margin = -_LEAST_GRADE_BITS / (1.0 + 0.5 * now.bits)
+            windows_to_warm = min(windows_to_warm, to_arm)
+            row = point.row
+            all_bits[row] = max(all_bits[row], point.bits - naming_bits)
+            margins[row] = max(margins[row], margin)
+            all_lasting[row] = max(all_lasting[row], now.bits)
+        return PointEvidence(all_bits, margins, all_lasting, windows_to_warm, points)
 
-    def learn_one(self, columns: Columns, scores: RecordEvidence | None) -> None:
+    def learn_one(self, columns: Columns, evidence: RecordEvidence | None) -> None:
         """Take a window's points as seen. A value is novel only once, whatever the verdict."""
-        for row, key, time_s, value in _points(columns):
-            known = self._series.get(key)
+        if not isinstance(evidence, PointEvidence):
+            return
+        for point in evidence.points:
+            known = self._series.get(point.key)
             if known is None:
-                known = self._series[key] = (PointSeries(), _Pace())
+                known = self._series[point.key] = (PointSeries(), _Pace())
                 if len(self._series) > _MOST_SERIES:
                     self._series.popitem(last=False)
             else:
-                self._series.move_to_end(key)
-            alarmed = scores is not None and scores.margins[row] >= 0
-            bits = float(scores.bits[row]) if scores is not None and alarmed else None
-            known[0].learn_one(time_s, value, alarmed_with_bits=bits)
-            known[1].learn(time_s)
+                self._series.move_to_end(point.key)
+            known[0].learn_one(point.time_s, point.value, point.bits, is_alarm=point.is_alarm)
+            known[1].learn(point.time_s)
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
         """Return the column of a record's most surprising point, and the point in words."""
         best: tuple[str, Change] | None = None
         best_bits = -1.0
-        for _, (name, label), time_s, value in _points(columns, row):
-            series, _ = self._series.get((name, label), (None, None))
-            bits = series.score_one(time_s, value) if series else 0.0
+        for point in _points(columns, row):
+            (name, label), value = point.key, point.value
+            series, _ = self._series.get(point.key, (None, None))
+            bits = series.score_one(point.time_s, value) if series else 0.0
             if bits > best_bits:
                 nearest = series.nearest(value) if series else math.nan
                 of = " of {label}" if label else ""
@@ -114,18 +155,17 @@ class StreamPoints:
         )
 
 
-def _points(columns: Columns, only: int | None = None) -> list[tuple[int, tuple[str, str], float, float]]:
-    """Return (row, (column, symbol), seconds, value) of every finite point, or of one row's, in the window's order."""
+def _points(columns: Columns, only: int | None = None) -> list[_Judged]:
+    """Return every finite point, or those of one row, in the window's order."""
     found = []
     seconds = columns.time_unix_nano / 1e9
     for name, number in columns.numbers.items():
         if not number.is_point_series:
             continue
         given = columns.categories[number.given] if number.given else None
-        rows = np.flatnonzero(np.isfinite(number.values)) if only is None else [only]
-        for row in rows:
-            if not math.isfinite(number.values[row]):
+        for row in np.flatnonzero(np.isfinite(number.values)).tolist():
+            if only is not None and row != only:
                 continue
             label = given.labels[given.codes[row]] if given is not None and given.codes[row] >= 0 else ""
-            found.append((int(row), (name, label), float(seconds[row]), float(number.values[row])))
+            found.append(_Judged(row, (name, label), float(seconds[row]), float(number.values[row])))
     return found

@@ -25,10 +25,15 @@ class RecordEvidence:
         bits: float64, (n,), >= 0: surprise of the record, 0 where nothing is said of it.
         margins: float64, (n,): bits beyond its budget; at or above 0 is an alarm, -inf where
             nothing is said of it.
+        lasting: float64, (n,), >= 0: how odd this record and the last ones before it were, in bits
+            that add over streams; None where a scorer does not keep it.
+        windows_to_warm: Windows like this one that must still come before it may alarm.
     """
 
     bits: Floats
     margins: Floats
+    lasting: Floats | None = None
+    windows_to_warm: int = 0
 
     @property
     def strongest(self) -> int:

@@ -43,6 +43,8 @@ class Number:
         is_point_series: True when each value is a point of a time series of its own (one per
             symbol of `given`), to be judged point by point as well.
         unit: Unit for people, as `ms`; may be empty.
+        has_order: False when the order of the values tells nothing, as of operations of many
+            conversations side by side: the compressor is then not asked.
     """
 
     values: Floats
@@ -50,6 +52,7 @@ class Number:
     is_positive_scale: bool = False
     is_point_series: bool = False
     unit: str = ""
+    has_order: bool = True
 
 
 @dataclass(slots=True)

@@ -92,8 +92,10 @@ class NumberModel:
         self.claims = [
             Claim(name, "shift", "value"),
             Claim(name, "level", "value", unit=SIGMA_UNIT),
-            Claim(name, "order", "sequence", unit=0.2),
         ]
+        self.has_order = column.has_order
+        if column.has_order:
+            self.claims.append(Claim(name, "order", "sequence", unit=0.2))
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
         self._groups: BaselineGroups | None = None
@@ -104,7 +106,12 @@ class NumberModel:
     def of_state(cls, name: str, state: dict[str, Any]) -> NumberModel:
         """Return an empty model of the nature that the state tells."""
         nature = Number(
-            np.zeros(0), state["given"], state["is_positive_scale"], state["is_point_series"], state["unit"]
+            np.zeros(0),
+            state["given"],
+            state["is_positive_scale"],
+            state["is_point_series"],
+            state["unit"],
+            state["has_order"],
         )
         return cls(name, nature)
 
@@ -136,6 +143,8 @@ class NumberModel:
             values[0] = mix(float(judged.shifts.sum()), log2_mean_exp2(judged.shifts))
         if len(judged.levels):
             values[1] = float(judged.levels.max())
+        if not self.has_order:
+            return ColumnEvidence(values)
         values[2], sizes = self._judge_order(window, groups, compressor)
         return ColumnEvidence(values, sizes)
 
@@ -206,6 +215,7 @@ class NumberModel:
             "unit": self.unit,
             "is_positive_scale": self.is_positive_scale,
             "is_point_series": self.is_point_series,
+            "has_order": self.has_order,
             "ids": self._ids,
         }
 

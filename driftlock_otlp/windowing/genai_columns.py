@@ -226,4 +226,4 @@ def _operations(batch: StreamBatch) -> list[str | None]:
 def _add(columns: Columns, name: str, values: Floats, unit: str, given: str | None) -> None:
     values[values < 0] = np.nan  # a positive scale has no negative values
     if np.isfinite(values).any():
-        columns.numbers[name] = Number(values, given=given, is_positive_scale=True, unit=unit)
+        columns.numbers[name] = Number(values, given=given, is_positive_scale=True, unit=unit, has_order=False)

@@ -25,6 +25,7 @@ folder for each set. The same data and settings give the same figures.
 suites:
   nab   nab/: the Numenta Anomaly Benchmark, single metrics
   traces    delag/: requests with delayed calls, as traces
+  incidents petshop/: which component an injected fault came from
 
 examples:
   driftlock-otlp evaluate nab --data ~/data

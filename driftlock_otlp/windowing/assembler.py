@@ -82,7 +82,10 @@ class WindowAssembler:
             yield from self._add_run(batch, position, "", 0, len(batch.items), config.size)
             return
         key = config.session_key
-        for row, value in enumerate(batch.column(key if key == "trace_id" else f"attributes.{key}")):
+        values = batch.column(key if key == "trace_id" else f"attributes.{key}")
+        # What tells sessions apart is new in each: as a column it would say nothing else.
+        batch.fields.pop(f"attributes.{key}", None)
+        for row, value in enumerate(values):
             session = value.hex() if isinstance(value, bytes) else "" if value is None else str(value)
             yield from self._add_run(batch, position, session, row, row + 1, config.size)
 

@@ -276,6 +276,8 @@ class StreamScoring:
         previous = stream.last_event_unix_nano
         duration_s = (last - previous) / 1e9 if previous and last > previous and not window.session else 0.0
         columns = stream.shaper.shape(window.batch)
+        if window.session and columns.sessions is None:
+            columns.sessions = np.zeros(columns.record_count, np.int32)
         detector = stream.detector
         score = detector.score_one(columns, window.closed_unix_nano, duration_s)
         if self._with_records:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from driftlock_otlp.detection.durations import SpanDurations
+from driftlock_otlp.detection.lines import LineNovelty
 from driftlock_otlp.detection.points import StreamPoints
 from driftlock_otlp.detection.rarities import RareValues
 from driftlock_otlp.detection.records import RecordScorer
@@ -28,7 +29,7 @@ _SHAPERS: dict[str, Callable[[], Shaper]] = {
     StreamKind.GEN_AI.value: GenAiShaper,
 }
 _RECORD_SCORERS: dict[str, tuple[Callable[[], RecordScorer], ...]] = {
-    StreamKind.LOGS.value: (),
+    StreamKind.LOGS.value: (LineNovelty, partial(SessionNovelty, "template")),
     StreamKind.METRICS.value: (StreamPoints,),
     StreamKind.TRACES.value: (SpanDurations,),
     StreamKind.GEN_AI.value: (partial(SessionNovelty, "call"), RareValues),

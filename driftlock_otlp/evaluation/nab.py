@@ -7,7 +7,6 @@ Data: `nab/data/<category>/<file>.csv`, `nab/combined_windows.json` and
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.detection.detector import to_score
 from driftlock_otlp.errors import InputError
+from driftlock_otlp.evaluation.baselines import SERIES_BASELINES
 from driftlock_otlp.evaluation.nab_score import PROFILES, Floats, ScoredFile, sweep
 from driftlock_otlp.evaluation.result import Row, SuiteResult, Table
 from driftlock_otlp.replay.fields import FieldOptions
@@ -30,8 +30,6 @@ from driftlock_otlp.replay.times import parse_time
 _ALARM_SCORE = to_score(0.0)
 """The bar of an immediate alarm: the threshold that is fixed beforehand."""
 
-_EWMA_RATE = 0.02
-_RANDOM_SEED = 1
 _COLUMNS = tuple(profile.name for profile in PROFILES)
 
 
@@ -50,26 +48,21 @@ def run_nab(data: Path, config: Config, on_file: Callable[[str, int, int], None]
     labels = _read_json(root / "combined_windows.json")
     published = _read_json(root / "published_detectors.json")
     compressor = new_compressor(config.detection.compressor)
-    detectors: dict[str, list[ScoredFile]] = {"Driftlock": [], "EWMA z-score": [], "random": [], "every row": []}
-    chance = random.Random(_RANDOM_SEED)  # noqa: S311 - a baseline
-    started_s, row_count = time.process_time(), 0
+    detectors: dict[str, list[ScoredFile]] = {name: [] for name in ("Driftlock", *SERIES_BASELINES)}
+    cpu_s, row_count = 0.0, 0
     for number, name in enumerate(sorted(labels)):
         on_file(name, number, len(labels))
         file = InputFile(str(root / "data" / name), lambda _: None)
+        started_s = time.process_time()
         scored = replay([file], [Format.CSV], FieldOptions(), config, compressor).files[0]
+        cpu_s += time.process_time() - started_s
         times = np.array(scored.times_unix_nano, dtype=np.uint64)
         windows = [_rows(times, window, name) for window in labels[name]]
         values = _values(root / "data" / name)
-        series: dict[str, Floats] = {
-            "Driftlock": np.array(scored.scores),
-            "EWMA z-score": ewma_z_scores(values, _EWMA_RATE),
-            "random": np.array([chance.random() for _ in values]),
-            "every row": np.ones(len(values)),
-        }
-        for detector, scores in series.items():
-            detectors[detector].append(ScoredFile(scores, windows))
+        detectors["Driftlock"].append(ScoredFile(np.array(scored.scores), windows))
+        for detector, judge in SERIES_BASELINES.items():
+            detectors[detector].append(ScoredFile(judge(values), windows))
         row_count += len(values)
-    cpu_s = time.process_time() - started_s
     fixed = tuple(sweep(detectors["Driftlock"], profile).at(_ALARM_SCORE) for profile in PROFILES)
     chosen = [
         Row(name, tuple(sweep(files, profile).best()[0] for profile in PROFILES)) for name, files in detectors.items()
@@ -96,23 +89,6 @@ def run_nab(data: Path, config: Config, on_file: Callable[[str, int, int], None]
         record_count=row_count,
         cpu_s=cpu_s,
     )
-
-
-def ewma_z_scores(values: Floats, rate: float) -> Floats:
-    """Return how far each value lies from an exponential average of those before it, in its own spread.
-
-    Args:
-        values: float64, (n,).
-        rate: Weight of the newest value, (0, 1].
-    """
-    scores = np.zeros(len(values))
-    mean, variance = float(values[0]) if len(values) else 0.0, 0.0
-    for index, value in enumerate(values):
-        deviation = float(value) - mean
-        scores[index] = abs(deviation) / variance**0.5 if variance > 0.0 else 0.0
-        mean += rate * deviation
-        variance = (1.0 - rate) * (variance + rate * deviation * deviation)
-    return scores
 
 
 def _published(published: Any, file_count: int) -> list[Row]:

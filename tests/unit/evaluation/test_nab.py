@@ -14,7 +14,7 @@ import pytest
 from driftlock_otlp.__main__ import main
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import InputError
-from driftlock_otlp.evaluation.nab import ewma_z_scores, run_nab
+from driftlock_otlp.evaluation.nab import run_nab
 
 ROWS = 320
 FAULT_ROW = 280
@@ -90,11 +90,3 @@ def test_missing_and_damaged_data_are_named_with_the_remedy(data: Path, tmp_path
     (data / "nab" / "data" / "made" / "calm.csv").write_text("timestamp,value\n2026-01-01 00:00:00,x\n")
     with pytest.raises(InputError, match=r"calm\.csv"):
         run_nab(data, Config(), lambda *_: None)
-
-
-def test_ewma_z_scores_are_causal() -> None:
-    values = np.array([1.0, 1.1, 0.9, 1.0, 9.0, 1.0])
-    scores = ewma_z_scores(values, 0.1)
-    assert scores[0] == 0.0
-    assert int(np.argmax(scores)) == 4
-    assert np.array_equal(ewma_z_scores(values[:4], 0.1), scores[:4])

@@ -29,8 +29,8 @@ from driftlock_otlp.model import Signal
 from driftlock_otlp.windowing.scoring import StreamScoring
 
 _SEEDS = (1, 2)
-_WARM_S = 1_700.0
-_TRIALS = 3
+_WARM_S = 3_600.0
+_TRIALS = 2
 _TRIAL_S = 60.0
 _CONVERSATION_TRIAL_S = 200.0
 _CLEAN_TRIALS = 3

@@ -61,7 +61,7 @@ _NUMBERS = {
 }
 
 
-_AVERAGED = ("input_tokens", "output_tokens")
+_AVERAGED = ("input_tokens", "output_tokens", "time_to_first_chunk")
 _MEAN_RATE = 1 / 16
 
 
@@ -118,8 +118,8 @@ class GenAiShaper:
                 columns.categories[name] = self._symbols.encode(name, values)
         numbers = {name: number_values(batch.column(source)) for name, (source, _, _) in _NUMBERS.items()}
         self._add_numbers(columns, numbers)
-        _add(columns, "tool_run", number_values(runs), "calls", None)
-        _add(columns, "tool_repeats", number_values(repeats), "calls", None)
+        _add(columns, "tool_run", number_values(runs), "calls", "operation")
+        _add(columns, "tool_repeats", number_values(repeats), "calls", "operation")
         for side, model in self._shapes.items():
             bits = number_values(model.bits(batch.column(f"{side}_shape")))
             _add(columns, f"{side}_surprise", bits, "bits", "operation")
@@ -129,7 +129,7 @@ class GenAiShaper:
         for name, (_, unit, given) in _NUMBERS.items():
             _add(columns, name, numbers[name], unit, given)
         for name in _AVERAGED:
-            _add(columns, f"{name}_mean", self._running_mean(name, numbers[name]), "tokens", None)
+            _add(columns, f"{name}_mean", self._running_mean(name, numbers[name]), _NUMBERS[name][1], None)
         tokens, duration = numbers["output_tokens"], numbers["duration"]
         waited = np.nan_to_num(numbers["time_to_first_chunk"], nan=0.0)
         with np.errstate(divide="ignore", invalid="ignore"):

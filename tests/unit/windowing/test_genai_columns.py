@@ -66,6 +66,7 @@ def test_columns_of_a_window_without_content() -> None:
         "output_tokens": 50,
         "input_tokens_mean": 200,
         "output_tokens_mean": 50,
+        "time_to_first_chunk_mean": 5.0,
         "duration": 10.0,
         "time_to_first_chunk": 5.0,
         "output_share": 25.0,

@@ -145,7 +145,8 @@ class Sidecar:
         lines = []
         for text in self.output.splitlines():
             with contextlib.suppress(ValueError):
-                line = json.loads(text)
+                # A library may have written something of its own before it, without an end of line.
+                line = json.loads(text[text.find("{") :])
                 if isinstance(line, dict) and line.get("event") == event:
                     lines.append(line)
         return lines

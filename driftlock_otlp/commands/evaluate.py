@@ -23,7 +23,9 @@ figures and simple baselines. The data are not part of this project: --data name
 folder for each set. The same data and settings give the same figures.
 
 suites:
-  nab   nab/: the Numenta Anomaly Benchmark, single metrics
+  nab       nab/: the Numenta Anomaly Benchmark, single metrics
+  metrics   ms_cloud/: single service metrics with a label for every point
+  multivariate  asd/, smd/: servers with many metrics each
   traces    delag/: requests with delayed calls, as traces
   incidents petshop/: which component an injected fault came from
 

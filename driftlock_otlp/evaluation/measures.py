@@ -198,7 +198,7 @@ def bootstrap_interval(
         Efron 1979, "Bootstrap Methods: Another Look at the Jackknife".
     """
     units = np.asarray(values, dtype=np.float64)
-    units = units[~np.isnan(units).reshape(len(units), -1).any(axis=1)]
+    units = units[~np.isnan(units).any(axis=tuple(range(1, units.ndim)))]
     if not len(units):
         return Interval(math.nan, math.nan, math.nan)
     chosen = np.random.default_rng(seed).integers(len(units), size=(draws, len(units)))

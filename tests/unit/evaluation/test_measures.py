@@ -116,6 +116,7 @@ def test_interval_holds_the_mean_and_narrows_with_more_units() -> None:
 def test_intervals_are_the_same_for_the_same_seed_and_skip_units_without_a_figure() -> None:
     assert bootstrap_interval([0.2, 0.4, math.nan], 5) == bootstrap_interval([0.2, 0.4], 5)
     assert math.isnan(bootstrap_interval([math.nan], 5).estimate)
+    assert math.isnan(bootstrap_interval([], 5).estimate)
 
 
 def test_an_interval_of_another_statistic_draws_whole_units() -> None:

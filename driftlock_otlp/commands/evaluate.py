@@ -26,6 +26,8 @@ suites:
   nab       nab/: the Numenta Anomaly Benchmark, single metrics
   metrics   ms_cloud/: single service metrics with a label for every point
   multivariate  asd/, smd/: servers with many metrics each
+  loglines  loghub2k/: false alarms on lines of 16 systems
+  logsessions hdfs_2pct/, bgl_sessions/: blocks and hours as sessions
   traces    delag/: requests with delayed calls, as traces
   incidents petshop/: which component an injected fault came from
 

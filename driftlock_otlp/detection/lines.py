@@ -37,6 +37,8 @@ MAX_TEMPLATES = 8_192
 _CONFIRMED_BITS = 40.0
 """What a line of a template costs that people have called bad."""
 _MAX_SEVERITIES = 64
+_RARE_SEVERITY_BITS = 2.0
+"""Lines of a severity that less than a quarter of all lines have are put into order by it."""
 
 
 class LineNovelty:
@@ -68,12 +70,17 @@ class LineNovelty:
             self._verdicts[template] = is_good
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
-        """Return the surprise of each line of a window; None if no line is new or has a verdict."""
+        """Return the surprise of each line of a window; None if no line is new, rarely severe, or has a verdict."""
         odd = self._odd(columns)
-        if not odd:
-            return None
-        evidence = RecordEvidence(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
+        n = columns.record_count
         bar = max(self._bar.bits if math.isfinite(self._bar.bits) else 0.0, ALARM_BITS)
+        severity_bits = self._severity_bits(columns, np.arange(n))
+        # By its severity alone a line is put into order, and never alarms.
+        rare = severity_bits >= _RARE_SEVERITY_BITS
+        if not odd and not rare.any():
+            return None
+        margins = np.where(rare, np.minimum(severity_bits - bar, -1.0), -math.inf)
+        evidence = RecordEvidence(np.zeros(n), margins)
         for label, (rows, bits) in odd.items():
             evidence.bits[rows] = bits
             evidence.margins[rows] = bits - (ALARM_BITS if label in self._verdicts else bar)
@@ -110,6 +117,8 @@ class LineNovelty:
         if label in self._verdicts:
             return "template", Change(label, "template {label} was confirmed as bad", "confirmed as bad", "none")
         rows = np.flatnonzero(template.codes == code)
+        if code < 0 or (label in self._known and label not in self._fresh):
+            return "severity", Change("", "a line of a rare severity", "1", "0")
         count = int(_recent_counts(rows, self._fresh.get(label, []))[np.searchsorted(rows, row)])
         lines = min(self._line_count + row + 1, WINDOW_LINES)
         return "template", Change(

@@ -8,6 +8,8 @@ from pathlib import Path
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.evaluation.genai import run_genai
 from driftlock_otlp.evaluation.incidents import run_incidents
+from driftlock_otlp.evaluation.loglines import run_loglines
+from driftlock_otlp.evaluation.logsessions import run_logsessions
 from driftlock_otlp.evaluation.metrics import run_metrics
 from driftlock_otlp.evaluation.multivariate import run_multivariate
 from driftlock_otlp.evaluation.nab import run_nab
@@ -20,6 +22,8 @@ SUITES: dict[str, Suite] = {
     "nab": run_nab,
     "metrics": run_metrics,
     "multivariate": run_multivariate,
+    "loglines": run_loglines,
+    "logsessions": run_logsessions,
     "traces": run_traces,
     "incidents": run_incidents,
     "genai": run_genai,

@@ -117,3 +117,12 @@ def test_template_that_stays_is_new_only_once() -> None:
     novelty = trained()
     learn(novelty, *[window(["served", "joined"] * 5)] * 3)
     assert novelty.score_one(window(["joined"] * 10)) is None
+
+
+def test_lines_of_a_rare_severity_are_put_into_order_but_do_not_alarm_by_it() -> None:
+    novelty = trained()
+    found = novelty.score_one(window(["served"] * 3, ["INFO", "ERROR", "INFO"]))
+    assert found is not None
+    assert found.margins[1] > -ALARM_BITS and found.margins.max() < 0
+    assert found.margins[0] == -math.inf and not found.bits.any()
+    assert novelty.explain(window(["served"], ["ERROR"]), 0)[0] == "severity"

@@ -75,7 +75,7 @@ def _log_request(*times_s: int) -> dict[str, Any]:
     ("name", "content", "expected"),
     [
         ("a.csv", "x", Format.CSV),
-        ("a.CSV.gz", gzip.compress(b"x"), Format.CSV),
+        ("a.CSV.gz", gzip.compress(b"x", mtime=0), Format.CSV),
         ("a.log", "x", Format.TEXT),
         ("a.txt", "x", Format.TEXT),
         ("a.pb", "x", Format.OTLP_PROTO),

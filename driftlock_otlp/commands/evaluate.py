@@ -29,7 +29,7 @@ suites:
   loglines  loghub2k/: false alarms on lines of 16 systems
   logsessions hdfs_2pct/, bgl_sessions/: blocks and hours as sessions
   traces    delag/: requests with delayed calls, as traces
-  incidents petshop/: which component an injected fault came from
+  incidents petshop/, nezha/: which injected faults are found, and which component they came from
 
 examples:
   driftlock-otlp evaluate nab --data ~/data

@@ -103,16 +103,18 @@ class SessionNovelty:
         judged = self._judge(columns)
         if judged is None:
             return
-        category = columns.categories[self._column]
-        used = np.unique(category.codes[judged.rows])
-        self._index.learn([category.labels[code] for code in used.tolist()])
-        symbols = self._index.find(category.labels)
-        rows = judged.rows
-        owners = judged.sessions.ids[judged.places].astype(np.int32)
-        sessions = Sessions.of_rows(owners, symbols, category.codes[rows])
+        sessions, pairs = judged.sessions, judged.pairs
+        if (judged.symbols < 0).any():
+            category = columns.categories[self._column]
+            codes = category.codes[judged.rows]
+            self._index.learn([category.labels[code] for code in np.unique(codes).tolist()])
+            symbols = self._index.find(category.labels)
+            owners = sessions.ids[judged.places].astype(np.int32)
+            sessions = Sessions.of_rows(owners, symbols, codes)
+            pairs = transitions(owners, symbols[codes], sessions.ids)
         self._kinds.learn_one(sessions, len(self._index))
         self._members.learn_one(sessions, len(self._index))
-        self._order.learn_one(transitions(owners, symbols[category.codes[rows]], sessions.ids))
+        self._order.learn_one(pairs)
         self._bar.learn(judged.bits.tolist(), float(columns.time_unix_nano.max(initial=0)) / 1e9)
         self._judged = None
 

@@ -145,3 +145,13 @@ def test_attribute_columns_are_few_and_stay() -> None:
     names = [name for name in first.categories if name.startswith("attributes.")]
     assert len(names) == MAX_ATTRIBUTE_COLUMNS
     assert [name for name in later.categories if name.startswith("attributes.")] == names
+
+
+def test_the_spans_of_one_trace_are_a_session_and_spans_without_trace_are_of_none() -> None:
+    spans = [_child("a", 1, None), span("b"), _child("c", 2, 1)]
+    spans[1].ClearField("trace_id")
+    other = _child("d", 3, None)
+    other.trace_id = b"u" * 16
+    sessions = _shape([*spans, other]).sessions
+    assert sessions is not None
+    assert sessions.tolist() == [0, -1, 0, 1]

@@ -117,7 +117,9 @@ class DurationCode:
             return np.zeros(len(values))
         known = np.maximum(slots, 0)
         bits = self._tail_bits[known, _bucket(values)].astype(np.float64)
-        beyond = np.maximum(values - self._slowest[known], 0.0) / (self._tail_scale[known] * math.log(2.0))
+        # A place that nobody has had yet has no scale; slots of -1 may point to it, and are not heard.
+        scale = np.where(self._tail_scale[known] > 0.0, self._tail_scale[known], 1.0)
+        beyond = np.maximum(values - self._slowest[known], 0.0) / (scale * math.log(2.0))
         result: Floats = np.where(self._of(self._calls, slots) >= _ARMED_AFTER_CALLS, bits + beyond, 0.0)
         return result
 
@@ -133,8 +135,8 @@ class DurationCode:
             codes: int32, (n,): index of each call's operation.
             values: float64, (n,): `log_duration` of each call.
         """
-        for name in operations:
-            self._place(name)
+        for code in np.unique(codes).tolist():  # an operation without a call has nothing to be read off
+            self._place(operations[code])
         at = self.slots(operations)[codes]
         kept = at >= 0  # of more operations in one window than are remembered, the first have gone again
         np.add.at(self._counts, (at[kept], _bucket(values[kept])), np.float32(1.0))

@@ -164,3 +164,12 @@ def test_old_calls_fade() -> None:
 
 def test_naming_all_traces_there_will_ever_be_costs_no_more_than_there_is() -> None:
     assert sum(2.0 ** -naming_bits(n) for n in range(1, 20_000)) < 0.5
+
+
+def test_an_operation_that_never_had_a_duration_says_nothing() -> None:
+    made = SpanDurations()
+    first = window({"operation": ["a", "b"]}, {"duration": number([math.nan, 5.0], "operation")})
+    made.learn_one(first, made.score_one(first))
+    found = made.score_one(window({"operation": ["a", "b"]}, {"duration": number([9.0, 5.0], "operation")}))
+    assert found is not None
+    assert found.bits.tolist() == [0.0, 0.0]

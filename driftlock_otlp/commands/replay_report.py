@@ -17,7 +17,6 @@ from driftlock_otlp.commands.terminal import (
     time_text,
 )
 from driftlock_otlp.config.root import Config
-from driftlock_otlp.detection.detector import LAG_WINDOWS
 from driftlock_otlp.replay.run import Replay
 from driftlock_otlp.replay.summary import Found, StreamSummary
 
@@ -82,11 +81,11 @@ def _print_warming_up(console: Console, streams: list[StreamSummary], config: Co
     for kind in sorted({stream.stream.kind for stream in streams}):
         window = config.window(kind)
         longest = max((stream for stream in streams if stream.stream.kind == kind), key=lambda one: one.record_count)
-        needed = window.baseline_windows + warm_up + LAG_WINDOWS
+        needed = window.baseline_windows + warm_up
         console.print(
             f"A stream of {kind} needs about {needed} windows before it can alarm: {window.baseline_windows} for its"
-            f" baseline (more while they hold less than {window.baseline_records:,} records), {warm_up} to calibrate"
-            f" (detection.warm_up_windows) and {LAG_WINDOWS} of delay. The longest one here has"
+            f" baseline (more while they hold less than {window.baseline_records:,} records) and {warm_up} to calibrate"
+            f" (detection.warm_up_windows). The longest one here has"
             f" {counted(longest.window_count, 'window')} of {counted(longest.record_count, 'record')} in all."
         )
         # Twice as many windows as needed, and as many again after the baseline has all its records.

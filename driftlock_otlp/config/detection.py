@@ -32,7 +32,10 @@ class WindowConfig(Section):
 class WindowsConfig(Section):
     """`windows`: each kind of stream has windows of its own."""
 
-    logs: WindowConfig = Field(default=WindowConfig(size=1000, max_age=10.0), description="Log records, per service.")
+    logs: WindowConfig = Field(
+        default=WindowConfig(size=1000, max_age=10.0, significance=0.005),
+        description="Log records, per service. Services have bursts of their own, so they start stricter.",
+    )
     metrics: WindowConfig = Field(
         default=WindowConfig(size=60, max_age=30.0, significance=0.005),
         description="Data points, per service and metric. Their noise has heavier tails, so they start stricter.",
@@ -67,7 +70,7 @@ class DetectionConfig(Section):
         description="A window is flagged when its conformal p-value is at most this. Alarms need more: see docs.",
     )
     warm_up_windows: int = Field(
-        default=40, ge=20, le=10_000, description="Scored windows to calibrate on before a stream may alarm."
+        default=20, ge=10, le=10_000, description="Scored windows to calibrate on before a stream may alarm."
     )
     calibration_windows: int = Field(
         default=2000, ge=60, le=100_000, description="Scored windows that the calibration remembers."

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from driftlock_otlp.detection.columns import Floats
 
 BITS_UNIT = 3.0
 """Three bits are little evidence: the prior scale of a tail over evidence in bits."""
-SIGMA_UNIT = 1.0
-"""One standard deviation is little: the prior scale of a tail over magnitudes."""
+LIGHT_SHAPE = 0.2
+"""Tail of evidence that a usual window gives little of: a level that moves like a normal value, new symbols."""
+COUNT_SHAPE = 0.4
+"""Tail of evidence from counts: it grows with the square of what happens, and bursts happen in all sizes."""
+HEAVY_SHAPE = 0.5
+"""Tail of evidence of which nothing better is known."""
+_FREEDOM = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,26 @@ class Claim:
             seen), `rate` (records per second).
         kind: What it tells people: `pattern`, `volume`, `value` or `sequence`.
         unit: Prior scale of its tail.
+        shape: Generalised Pareto shape of its tail, > 0; fixed, since a few exceedances do not tell one.
     """
 
     column: str
     name: str
     kind: str
     unit: float = BITS_UNIT
+    shape: float = HEAVY_SHAPE
+
+
+def sigma_bits(sigmas: float) -> float:
+    """Return the evidence, in bits, of a value so many standard deviations off.
+
+    The logarithm of the density of Student's t with 100 degrees of freedom, relative to its top:
+    near the square of a normal value, which has an exponential tail, and milder far out.
+
+    >>> sigma_bits(0.0), round(sigma_bits(5.0), 1)
+    (0.0, 16.3)
+    """
+    return (_FREEDOM + 1.0) / 2.0 * math.log2(1.0 + sigmas * sigmas / _FREEDOM)
 
 
 @dataclass(slots=True)

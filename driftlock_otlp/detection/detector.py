@@ -53,6 +53,8 @@ LAG_WINDOWS = 6
 _REFIT_WINDOWS = 20
 _YOUNG_WINDOWS = 200
 """Until the history is this long the calibration is refitted with every window."""
+_SHORT_WINDOWS = 60
+"""Until the history is this long the latest windows calibrate, too: there are none to spare."""
 _IMMEDIATE_BITS = 4.36
 """Beyond -log2(significance): one window alone is an alarm (11 bits at 0.01)."""
 _REPEATED_BITS = 2.36
@@ -87,7 +89,7 @@ class DetectorSettings:
     """
 
     significance: float = 0.01
-    warm_up_windows: int = 40
+    warm_up_windows: int = 20
     calibration_windows: int = 2000
     baseline_windows: int = 12
     baseline_records: int = 600
@@ -216,7 +218,7 @@ class StreamDetector:
         if self._sparse_to_warm is not None:
             return self._sparse_to_warm
         baseline_left = max(self._settings.baseline_windows - self.baseline.window_count, 0)
-        return baseline_left + max(self._settings.warm_up_windows + LAG_WINDOWS - self._history_total, 1)
+        return baseline_left + max(self._settings.warm_up_windows - self._history_total, 1)
 
     @property
     def has_open_anomaly(self) -> bool:
@@ -397,7 +399,8 @@ class StreamDetector:
         score.p_value = calibration.p_value(strongest)
         # A conformal p-value cannot fall below 1/(n+1); while the calibration is young the tail decides.
         level = self._settings.significance
-        score.is_flagged = score.p_value <= level or score.bits >= -math.log2(level)
+        can_rank = (1 + len(calibration.past)) * level >= 1.0
+        score.is_flagged = score.p_value <= level if can_rank else score.bits >= -math.log2(level)
         score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
         score.margin_bits = max(score.margin_bits, score.record_margin_bits)
         score.is_fired = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
@@ -468,7 +471,8 @@ class StreamDetector:
                 self.baseline.learn(window)
 
     def _refit(self) -> None:
-        last = self._history_total - LAG_WINDOWS
+        # A young stream has no window to spare; an old one does not measure a fault by its own beginning.
+        last = self._history_total - (LAG_WINDOWS if self._history_total >= _SHORT_WINDOWS else 0)
         first = max(0, last - self._settings.calibration_windows)
         if last < self._settings.warm_up_windows:
             return
@@ -489,6 +493,7 @@ class StreamDetector:
         self._calibration = Calibration(
             history,
             np.array([claim.unit for claim in claims]),
+            np.array([claim.shape for claim in claims]),
             fewest=self._settings.warm_up_windows,
         )
         self._calibrated_on = (first, last, width)

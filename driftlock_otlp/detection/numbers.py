@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvidence, Sizes
+from driftlock_otlp.detection.claims import (
+    COUNT_SHAPE,
+    LIGHT_SHAPE,
+    Change,
+    Claim,
+    ColumnEvidence,
+    Sizes,
+    sigma_bits,
+)
 from driftlock_otlp.detection.codelength import log2_mean_exp2, mix
 from driftlock_otlp.detection.columns import Category, Codes, Floats, Ints, Number
 from driftlock_otlp.detection.compressor import Compressor
@@ -19,11 +27,13 @@ from driftlock_otlp.detection.order import ORDER_RECORDS, OrderJudge
 _MOST_GROUPS = 64
 """Symbols judged separately in one window; the most frequent ones."""
 _FEWEST_BASELINE = 8
-_FEWEST_FOR_LEVEL = 8
+_FEWEST_FOR_LEVEL = 3
 _FEWEST_BASELINE_FOR_LEVEL = 32
 """A spread taken from fewer values is chance, and a chance that is tiny makes any level look far
 off. Time series make do with 8: they have no more, and stay what they are."""
 _LEVEL_SWING = 0.1
+_MEDIAN_VARIANCE = 1.5
+"""Variance of a sample's median, times its size, for normal values of variance 1: 1.35 for three, pi/2 for many."""
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
 
@@ -39,6 +49,7 @@ class NumberWindow:
         codes: int32, (m,): index into labels.
         ids: int32, (k,): the model's numbers of the labels once learned, else None.
         value_ids: int32, (m,): the same of each value, once asked for.
+        ascending: int32, (m,): order of the values, once asked for.
     """
 
     rows: Ints
@@ -47,6 +58,13 @@ class NumberWindow:
     codes: Codes
     ids: Codes | None = None
     value_ids: Codes | None = None
+    ascending: Codes | None = None
+
+    def by_value(self) -> Codes:
+        """Return the places of the values in ascending order; int32, (m,)."""
+        if self.ascending is None:
+            self.ascending = np.argsort(self.values, kind="stable").astype(np.int32)
+        return self.ascending
 
     def known_ids(self) -> Codes:
         """Return the model's number of the label of each value of a learned window; int32, (m,)."""
@@ -90,8 +108,8 @@ class NumberModel:
             (1, _FEWEST_BASELINE) if column.is_point_series else (_FEWEST_FOR_LEVEL, _FEWEST_BASELINE_FOR_LEVEL)
         )
         self.claims = [
-            Claim(name, "shift", "value"),
-            Claim(name, "level", "value", unit=SIGMA_UNIT),
+            Claim(name, "shift", "value", shape=COUNT_SHAPE),
+            Claim(name, "level", "value", shape=LIGHT_SHAPE),
         ]
         self.has_order = column.has_order
         if column.has_order:
@@ -142,7 +160,7 @@ class NumberModel:
         if len(judged.shifts):
             values[0] = mix(float(judged.shifts.sum()), log2_mean_exp2(judged.shifts))
         if len(judged.levels):
-            values[1] = float(judged.levels.max())
+            values[1] = sigma_bits(float(judged.levels.max()))
         if not self.has_order:
             return ColumnEvidence(values)
         values[2], sizes = self._judge_order(window, groups, compressor)
@@ -246,14 +264,17 @@ class NumberModel:
         shifts = groups.shift_evidence(codes[has_shift], own, chosen[has_shift])
         at, base = chosen[has_level], codes[has_level]
         # The constant stands for the slow swing of the level itself, which more values do not average out.
-        allowed = groups.spread[base] * np.sqrt(1.0 / own.counts[at] + _LEVEL_SWING)
+        allowed = groups.spread[base] * np.sqrt(
+            _MEDIAN_VARIANCE * (1.0 / own.counts[at] + 1.0 / groups.counts[base]) + _LEVEL_SWING
+        )
         levels = np.abs(own.medians()[at] - groups.median[base]) / allowed
         return _Judged([window.labels[i] for i in chosen[has_shift]], shifts, [window.labels[i] for i in at], levels)
 
     def _baseline_groups(self) -> BaselineGroups:
         if self._groups is None:
-            codes = [window.known_ids() for window in self._windows]
-            values = [window.values for window in self._windows]
+            # Each window in ascending order: the groups' sort has then only to merge them.
+            codes = [window.known_ids()[window.by_value()] for window in self._windows]
+            values = [window.values[window.by_value()] for window in self._windows]
             self._groups = BaselineGroups(
                 np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32),
                 np.concatenate(values) if values else np.zeros(0),

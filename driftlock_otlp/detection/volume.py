@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.claims import SIGMA_UNIT, Change, Claim, ColumnEvidence
+from driftlock_otlp.detection.claims import LIGHT_SHAPE, Change, Claim, ColumnEvidence, sigma_bits
 
 _LEAST_SPREAD = 0.15
 """Least spread of log2 rate: 10 % more or less is never called odd by itself."""
@@ -24,15 +24,15 @@ class VolumeModel:
     name = "rate"
 
     def __init__(self) -> None:
-        self.claims = [Claim("rate", "rate", "volume", unit=SIGMA_UNIT)]
+        self.claims = [Claim("rate", "rate", "volume", shape=LIGHT_SHAPE)]
         self._rates: deque[float] = deque()
 
     def evaluate(self, log2_rate: float) -> ColumnEvidence:
-        """Return by how many robust deviations log2 of the rate is off."""
+        """Return the bits of how many robust deviations log2 of the rate is off."""
         if not self._rates or not math.isfinite(log2_rate):
             return ColumnEvidence(np.array([np.nan]))
         median, spread = self._centre()
-        return ColumnEvidence(np.array([abs(log2_rate - median) / spread]))
+        return ColumnEvidence(np.array([sigma_bits(abs(log2_rate - median) / spread)]))
 
     def learn(self, log2_rate: float) -> None:
         """Add a window's rate to the baseline; infinite or NaN stands for unknown."""

@@ -17,7 +17,7 @@ EVIDENCE = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0]), min_size
 
 
 def calibrated(history: list[float]) -> Calibration:
-    return Calibration(np.array(history)[:, None], np.array([3.0]))
+    return Calibration(np.array(history)[:, None], np.array([3.0]), np.array([0.2]))
 
 
 @given(SCORES, st.floats(-10, 2e6), st.floats(1e-3, 10))
@@ -48,7 +48,7 @@ def test_a_p_value_is_the_rank_of_the_window_among_the_past(history: list[float]
 def test_past_windows_have_p_values_that_are_not_too_small(history: list[float]) -> None:
     # At most k of n past windows can have p <= k / n: the promise of a conformal p-value.
     calibration = calibrated(history)
-    past = calibration.past.sorted
+    past = calibration.past
     p = sorted(calibration.p_value(float(x)) for x in past)
     for k, value in enumerate(p, start=1):
         assert value >= (k + 1) / (len(p) + 1) - 1e-12

@@ -36,7 +36,7 @@ def test_too_little_data_is_said_with_the_remedy(tmp_path: Path, capsys: pytest.
     assert main(["replay", str(path)]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "Every stream was still warming up when its data ended" in output
-    assert "A stream of logs needs about 58 windows before it can alarm: 12 for its baseline" in output
+    assert "A stream of logs needs about 32 windows before it can alarm: 12 for its baseline" in output
     remedy = output.partition("Use smaller windows: ")[2].partition(";")[0]
     assert remedy.startswith("--set windows.logs.size=")
     assert main(["replay", str(path), *remedy.split()]) == 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.detection.columns import Columns
+from driftlock_otlp.detection.detector import _CALM_BITS as CALM_BITS
 from driftlock_otlp.detection.detector import _IMMEDIATE_BITS as IMMEDIATE_BITS
 from driftlock_otlp.detection.detector import _REPEATED_BITS as REPEATED_BITS
 from driftlock_otlp.detection.detector import (
@@ -56,8 +57,8 @@ def logs(warmed: Callable[[str], Watch]) -> Watch:
 
 
 def bar(beyond_bits: float) -> float:
-    """A bar at the default significance, with the governor at rest."""
-    return -math.log2(0.01) + beyond_bits
+    """A bar at the default significance of logs, with the governor at rest."""
+    return -math.log2(0.005) + beyond_bits
 
 
 def state_of(watch: Watch) -> bytes:
@@ -96,7 +97,7 @@ def test_warm_up_is_stated_and_nothing_is_flagged_before() -> None:
         assert (score.bits, score.p_value, score.score) == (0.0, 1.0, 0.0)
         assert not (score.is_flagged or score.is_alarm or score.is_anomalous)
     settings = watch.settings
-    assert seen == settings.baseline_windows + settings.warm_up_windows + LAG == 58
+    assert seen == settings.baseline_windows + settings.warm_up_windows == 32
     assert watch.step().is_warm
 
 
@@ -104,7 +105,7 @@ def test_a_longer_warm_up_is_a_longer_warm_up() -> None:
     watch = Watch(
         "traces", 3, DetectorSettings(warm_up_windows=60, baseline_windows=20, baseline_records=100)
     ).warm_up()
-    assert watch.clock_unix_nano == (60 + 20 + LAG) * 10 * 10**9
+    assert watch.clock_unix_nano == (60 + 20) * 10 * 10**9
 
 
 def test_a_cold_window_has_no_evaluation_and_records_rank_below_any_bar() -> None:
@@ -217,10 +218,10 @@ def test_odd_windows_just_before_an_alarm_are_not_learned(logs: Watch) -> None:
     odd = None
     for _ in range(600):
         score = logs.step()
-        if score.bits >= 5.0 and not score.is_flagged and not score.is_anomalous:
+        if score.bits >= bar(CALM_BITS) and not score.is_flagged and not score.is_anomalous:
             odd = score
             break
-    assert odd is not None, "no window of 600 reached 5 bits unflagged"
+    assert odd is not None, "no window of 600 reached the calm bar unflagged"
     alarm = gross(logs)
     assert alarm.is_alarm
     make_calm(logs, 2 * LAG)
@@ -284,7 +285,7 @@ def test_an_anomaly_is_over_after_its_calm_windows(logs: Watch) -> None:
     assert not last.is_anomalous
     assert len(scores) >= logs.settings.recovery_windows
     assert all(score.is_anomalous and not score.is_resolved for score in scores[:-1])
-    assert all(score.bits < 5.0 for score in scores[-logs.settings.recovery_windows :])
+    assert all(score.bits < bar(CALM_BITS) for score in scores[-logs.settings.recovery_windows :])
     assert gross(logs).is_alarm
 
 

@@ -15,7 +15,7 @@ CODES[CODES == 3] = 2  # one group is empty
 def test_groups_are_sorted_and_their_medians_are_those_of_their_values() -> None:
     groups = SortedGroups(CODES, VALUES, 5)
     for code in (0, 1, 2, 4):
-        own = np.sort(VALUES[CODES == code])
+        own = np.sort(VALUES[np.equal(CODES, code)])
         assert groups.group(code).tolist() == own.tolist()
         assert groups.medians()[code] == np.median(own)
         assert groups.upper_medians()[code] == own[len(own) // 2]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from driftlock_otlp.detection.claims import sigma_bits
 from driftlock_otlp.detection.numbers import NumberModel, NumberWindow
 from tests.unit.detection.examples import COMPRESSOR, category, number
 from tests.unit.detection.test_codelength import evidence
@@ -84,14 +85,14 @@ def test_level_counts_how_far_the_median_moved_for_the_size_of_the_sample() -> N
     own = np.full(10, 62.0)
     median = np.median(values)
     spread = 1.4826 * np.median(np.abs(values - median))
-    expected = (62.0 - median) / (spread * math.sqrt(1 / 10 + 0.1))
-    assert found(taught(values), own)[LEVEL] == pytest.approx(expected)
+    expected = (62.0 - median) / (spread * math.sqrt(1.5 / 10 + 1.5 / 201 + 0.1))
+    assert found(taught(values), own)[LEVEL] == pytest.approx(sigma_bits(expected))
 
 
-def test_level_needs_eight_values_but_one_of_a_time_series() -> None:
+def test_level_needs_three_values_but_one_of_a_time_series() -> None:
     values = RANDOM.standard_normal(60)
-    assert math.isnan(found(taught(values), [0.0] * 7)[LEVEL])
-    assert math.isfinite(found(taught(values), [0.0] * 8)[LEVEL])
+    assert math.isnan(found(taught(values), [0.0] * 2)[LEVEL])
+    assert math.isfinite(found(taught(values), [0.0] * 3)[LEVEL])
     assert math.isfinite(found(taught(values, is_point_series=True), [0.0])[LEVEL])
 
 
@@ -112,9 +113,13 @@ def test_the_group_that_is_told_is_one_that_was_judged() -> None:
 
 
 def test_level_has_a_spread_where_most_values_are_equal() -> None:
-    assert found(taught([100.0] * 50), [101.0] * 8)[LEVEL] == pytest.approx(1 / math.sqrt(1 / 8 + 0.1))
+    assert found(taught([100.0] * 50), [101.0] * 8)[LEVEL] == pytest.approx(
+        sigma_bits(1 / math.sqrt(1.5 / 8 + 1.5 / 50 + 0.1))
+    )
     mixed = [100.0] * 45 + [120.0] * 5
-    assert found(taught(mixed), [102.0] * 8)[LEVEL] == pytest.approx(2 / (2.0 * math.sqrt(1 / 8 + 0.1)))
+    assert found(taught(mixed), [102.0] * 8)[LEVEL] == pytest.approx(
+        sigma_bits(2 / (2.0 * math.sqrt(1.5 / 8 + 1.5 / 50 + 0.1)))
+    )
     assert math.isfinite(found(taught([0.0] * 50), [1.0] * 8)[LEVEL])
 
 

@@ -19,7 +19,9 @@ def model(*rates: float) -> VolumeModel:
 
 
 def sigmas(made: VolumeModel, rate: float) -> float:
-    return float(made.evaluate(rate).values[0])
+    bits = float(made.evaluate(rate).values[0])
+    # The inverse of sigma_bits.
+    return math.sqrt(100.0 * (2.0 ** (2.0 * bits / 101.0) - 1.0))
 
 
 def test_the_rate_is_measured_in_robust_deviations_on_a_logarithmic_scale() -> None:

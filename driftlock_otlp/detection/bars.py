@@ -11,7 +11,7 @@ import numpy as np
 _REMEMBERED = 1_000
 _FALSE_ALARM_DAYS = 2.0
 """Days in which one false alarm is allowed for."""
-_BULK = (0.6, 0.7, 0.8)
+_BULK = (0.7, 0.8, 0.9)
 """Quantiles of the past from which its tail is extrapolated: the bulk, which anomalies do not reach."""
 _DAY_S = 86_400.0
 _PACE_S = 3_600.0
@@ -23,8 +23,8 @@ class Bar:
     """A bar over the bits of cases (sessions, new templates) that come at some pace.
 
     It lies where past cases extrapolate to with one case in two days: an exponential tail through
-    their median and (on average) their 60, 70 and 80 % quantiles, at least a bit for each halving,
-    which is what a code that fits has. It rests on the bulk of the past, so that ten per cent of
+    their median and (on average) their 70, 80 and 90 % quantiles, at least a bit for each halving,
+    which is what a code that fits has. It rests on the bulk of the past, so that a few per cent of
     anomalies in it hardly move it.
     """
 

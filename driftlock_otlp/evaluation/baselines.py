@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,10 +100,6 @@ def isolation_forest(values: Floats) -> Floats:
     References:
         Liu, Ting & Zhou 2008, "Isolation Forest".
     """
-    try:
-        from sklearn.ensemble import IsolationForest  # noqa: PLC0415 - for evaluation only
-    except ImportError:
-        raise _missing("scikit-learn") from None
     table = _table(values)
     # The value and its step: a forest has no other idea of time.
     table = np.hstack([table, np.diff(table, axis=0, prepend=table[:1])])
@@ -112,9 +109,22 @@ def isolation_forest(values: Floats) -> Floats:
         past = table[:start]
         if len(past) > _FOREST_MOST_ROWS:
             past = past[np.random.default_rng(_SEED).choice(len(past), _FOREST_MOST_ROWS, replace=False)]
-        forest = IsolationForest(random_state=_SEED).fit(past)
+        forest = fitted_forest(past)
         scores[start:stop] = -forest.score_samples(table[start:stop])
     return scores
+
+
+def fitted_forest(rows: Floats) -> Any:
+    """Return scikit-learn's isolation forest, fitted to rows; float64, (n, d).
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.ensemble import IsolationForest  # noqa: PLC0415 - for evaluation only
+    except ImportError:
+        raise _missing("scikit-learn") from None
+    return IsolationForest(random_state=_SEED).fit(rows)
 
 
 def pca_residual(train: Floats, test: Floats, share: float = 0.9) -> Floats:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from driftlock_otlp.evaluation.baselines import fitted_forest
+
 Floats = npt.NDArray[np.float64]
 
 _RATE = 0.1
 _FEWEST_WINDOWS = 10
 _MOST_WINDOWS = 400
-_FOREST_SEED = 1
 _NUMBERS = (
     "gen_ai.usage.input_tokens",
     "gen_ai.usage.output_tokens",
@@ -86,10 +87,8 @@ class WindowPast:
 
     def grow(self) -> None:
         """Grow the trees on what was learned so far; later windows do not change them."""
-        from sklearn.ensemble import IsolationForest  # noqa: PLC0415 - installed for evaluation only
-
         if len(self._windows) >= _FEWEST_WINDOWS:
-            self._forest = IsolationForest(n_estimators=100, random_state=_FOREST_SEED).fit(np.array(self._windows))
+            self._forest = fitted_forest(np.array(self._windows))
 
     def isolation(self, records: list[RecordFacts]) -> float:
         """Return how quickly the trees isolate the window; 0 before there are any."""

@@ -23,6 +23,7 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.detection.detector import to_score
 from driftlock_otlp.errors import InputError
+from driftlock_otlp.evaluation.baselines import fitted_forest
 from driftlock_otlp.evaluation.measures import Floats, best_f1, f1_at, pr_auc, roc_auc
 from driftlock_otlp.evaluation.result import Row, SuiteResult, Table
 from driftlock_otlp.replay.fields import FieldOptions
@@ -182,10 +183,8 @@ def baseline_scores(counts: Floats, trained: int) -> dict[str, Floats]:
         counts: float64, (sessions, templates): how often each template occurs in each session.
         trained: How many of them are learned from.
     """
-    from sklearn.ensemble import IsolationForest  # noqa: PLC0415 - for evaluation only
-
     known, new = counts[:trained], counts[trained:]
-    forest = IsolationForest(random_state=_SEED).fit(known)
+    forest = fitted_forest(known)
     is_new = (known.sum(axis=0) == 0) & (new > 0)
     vectors = np.unique(known, axis=0)
     # Landauer et al.: distance to the nearest known count vector, as a share of both vectors' events.

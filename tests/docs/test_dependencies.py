@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -41,7 +42,8 @@ def test_pip_and_uv_lock_the_same_versions() -> None:
 def test_every_declared_dependency_is_locked() -> None:
     runtime = names_of(PROJECT["dependencies"])
     assert runtime <= {name for name, _ in pinned_in("requirements.lock")}
-    everything = runtime | names_of(PROJECT["optional-dependencies"]["dev"])
+    optional = PROJECT["optional-dependencies"]
+    everything = runtime | names_of(optional["dev"]) | names_of(optional["evaluation"])
     assert everything <= {name for name, _ in pinned_in("requirements-dev.lock")}
 
 
@@ -59,10 +61,12 @@ def test_the_locks_leave_the_choice_of_an_index_to_pip(name: str) -> None:
 
 
 def test_every_import_of_the_package_is_a_declared_dependency() -> None:
-    declared = names_of(PROJECT["dependencies"])
+    always = names_of(PROJECT["dependencies"])
+    for_evaluation = always | names_of(PROJECT["optional-dependencies"]["evaluation"])
     providers = packages_distributions()
     undeclared = set()
     for path in sorted((ROOT / "driftlock_otlp").rglob("*.py")):
+        declared = for_evaluation if path.parent.name == "evaluation" else always
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -72,6 +76,13 @@ def test_every_import_of_the_package_is_a_declared_dependency() -> None:
                 if top not in STANDARD_LIBRARY and not (known & declared or normal(top) in declared):
                     undeclared.add(f"{path.relative_to(ROOT)}: {top}")
     assert undeclared == set()
+
+
+def test_what_only_evaluation_needs_is_not_loaded_by_the_command_line() -> None:
+    extra = sorted({"matplotlib", "river", "sklearn"})
+    script = f"import sys, driftlock_otlp.commands.registry; print([n for n in {extra} if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"
 
 
 def test_the_version_has_an_entry_in_the_changelog() -> None:

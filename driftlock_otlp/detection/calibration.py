@@ -32,7 +32,7 @@ _PRIOR_RATIO = 0.6
 _FEWEST_IN_TAIL = 5
 _CROWD_BITS = (4.0, 5.0, 6.0)
 """Levels at which claims are counted that are strong together; beyond them too few windows tell."""
-_CROWD_WINDOWS = 200.0
+_CROWD_WINDOWS = 50.0
 """History that weighs as much as the assumption that all claims are independent."""
 
 

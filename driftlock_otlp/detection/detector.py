@@ -69,6 +69,9 @@ _CALM_MARGIN_BITS = -5.0
 """Below it the last points of a series are as usual, and such a window is calm."""
 _GOVERNOR_BITS = 1.0
 """Each alarm raises the bars by this much; it wears off within a day or so."""
+_RECORD_GOVERNOR_BITS = 3.0
+"""The same for an alarm of records alone, which raises the bar of records alone: their tails are
+heavier, and a scorer that cries often must not make the stream's windows unheard."""
 _DAY_S = 86_400.0
 _CALM_WINDOWS_PER_DAY = 8_640.0
 """One window per ten seconds: the pace for which the bars give one false alarm a day."""
@@ -123,6 +126,7 @@ class WindowScore:
         vector: Raw evidence of each claim, float64, (d,); NaN where it does not apply.
         evaluation: Raw evidence and facts; None before the baseline is ready.
         prepared: The window in the baseline's form.
+        is_of_records: It fires by single records alone; as a whole the window would not.
         is_sparse: Judged record by record alone: the window holds too little to compare.
         records: Evidence record by record, one entry for each of the stream's record scorers, whose
             claims come first.
@@ -146,6 +150,7 @@ class WindowScore:
     vector: Floats = field(default_factory=lambda: np.zeros(0))
     evaluation: Evaluation | None = None
     is_sparse: bool = False
+    is_of_records: bool = False
     records: list[RecordEvidence | None] = field(default_factory=list)
 
     @property
@@ -198,6 +203,7 @@ class StreamDetector:
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
         self._recent_bits: deque[float] = deque(maxlen=_REPEAT_WINDOWS)
         self._governor_bits = 0.0
+        self._record_governor_bits = 0.0
         self._last_closed_unix_nano = 0
         self._interval_s = math.nan
         self._is_open = False
@@ -261,7 +267,10 @@ class StreamDetector:
             self._sparse_to_warm = None
             self._recent.append(score.prepared)
         if score.is_alarm:
-            self._governor_bits += _GOVERNOR_BITS
+            if score.is_of_records:
+                self._record_governor_bits += _RECORD_GOVERNOR_BITS
+            else:
+                self._governor_bits += _GOVERNOR_BITS
             self._is_open, self._open_windows = True, 0
             # What came just before and was odd already must not be learned either.
             limit = self._bar(_CALM_BITS)
@@ -358,6 +367,7 @@ class StreamDetector:
             "recent": [prepared_state(w) for w in self._recent],
             "recent_bits": [*self._recent_bits],
             "governor_bits": self._governor_bits,
+            "record_governor_bits": self._record_governor_bits,
             "last_closed_unix_nano": self._last_closed_unix_nano,
             "interval_s": self._interval_s,
             "is_open": self._is_open,
@@ -380,6 +390,7 @@ class StreamDetector:
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
         self._recent_bits.extend(state["recent_bits"])
         self._governor_bits = state["governor_bits"]
+        self._record_governor_bits = state["record_governor_bits"]
         self._last_closed_unix_nano = state["last_closed_unix_nano"]
         self._interval_s = state["interval_s"]
         self._is_open = state["is_open"]
@@ -402,8 +413,10 @@ class StreamDetector:
         can_rank = (1 + len(calibration.past)) * level >= 1.0
         score.is_flagged = score.p_value <= level if can_rank else score.bits >= -math.log2(level)
         score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
+        of_window = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
+        score.is_of_records = not of_window and score.record_margin_bits >= self._record_governor_bits
+        score.is_fired = of_window or score.is_of_records
         score.margin_bits = max(score.margin_bits, score.record_margin_bits)
-        score.is_fired = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
         self._decide(score)
 
     def _score_sparse(self, columns: Columns, closed_unix_nano: int) -> WindowScore:
@@ -455,6 +468,7 @@ class StreamDetector:
         if self._last_closed_unix_nano:
             elapsed_s = max(closed_unix_nano - self._last_closed_unix_nano, 0) / 1e9
             self._governor_bits *= math.exp(-elapsed_s / _DAY_S)
+            self._record_governor_bits *= math.exp(-elapsed_s / _DAY_S)
             if math.isnan(self._interval_s):
                 self._interval_s = elapsed_s
             self._interval_s += 0.02 * (elapsed_s - self._interval_s)
@@ -472,7 +486,9 @@ class StreamDetector:
 
     def _refit(self) -> None:
         # A young stream has no window to spare; an old one does not measure a fault by its own beginning.
-        last = self._history_total - (LAG_WINDOWS if self._history_total >= _SHORT_WINDOWS else 0)
+        last = self._history_total - LAG_WINDOWS
+        if last < max(_SHORT_WINDOWS, self._settings.warm_up_windows):
+            last = self._history_total
         first = max(0, last - self._settings.calibration_windows)
         if last < self._settings.warm_up_windows:
             return

@@ -1,6 +1,7 @@
 """Seeded faults are found: bounds on how many, and how soon, written down, that may not worsen.
 
-Twelve trials of each fault. Measured when written, share alarmed by the 1st / 2nd / 4th window:
+Twelve trials of each fault, in streams of up to 400 windows: the heavier tails of `shift` find there less than in
+older streams, for fewer false alarms in bursts. Measured when written, share alarmed by the 1st / 2nd / 4th window:
 
     logs     new_template 25 %   1.00 / 1.00 / 1.00     error_burst 25 %  1.00 / 1.00 / 1.00
              rate x 3             .92 / 1.00 / 1.00     latency x 4        .83 /  .92 / 1.00
@@ -23,8 +24,8 @@ OVERWHELMING: list[tuple[str, Fault]] = [
     ("traces", ("new_operation", 0.25)),
 ]
 PLAIN: list[tuple[str, Fault, float]] = [
-    ("logs", ("latency", 4.0), 0.8),
-    ("traces", ("errors", 0.25), 0.8),
+    ("logs", ("latency", 4.0), 0.6),
+    ("traces", ("errors", 0.25), 0.5),
     ("traces", ("latency", 4.0), 0.8),
     # One of three gauges, four points a window, bars a bit higher by default: the hardest of these.
     ("metrics", ("level", 8.0), 0.4),

@@ -84,7 +84,7 @@ def test_a_window_owes_what_it_costs_to_choose_its_strongest_claim() -> None:
 
     past = np.array([max(bits(0, a), bits(1, b)) for a, b in zip(*columns, strict=True)])
     seen = np.mean([(past >= level).sum() / (150 * 2.0**-level) for level in (4.0, 5.0, 6.0)])
-    claims = min(max((150 * seen + 200 * 2) / 350, 1.0), 2.0)
+    claims = min(max((150 * seen + 50 * 2) / 200, 1.0), 2.0)
     new = np.array([4.0, 61.0])
     strongest = max(bits(0, 4.0), bits(1, 61.0))
     assert calibration.column_bits(new[None, :])[0] == pytest.approx([bits(0, 4.0), bits(1, 61.0)], rel=1e-6)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.detector import _CALM_BITS as CALM_BITS
 from driftlock_otlp.detection.detector import _IMMEDIATE_BITS as IMMEDIATE_BITS
@@ -24,6 +25,8 @@ from driftlock_otlp.detection.detector import (
     fingerprint,
     to_score,
 )
+from driftlock_otlp.detection.records import RecordEvidence
+from driftlock_otlp.windowing.streams import new_record_scorers
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state
 from tests.calibration.measure import Watch
 from tests.unit.detection.examples import COMPRESSOR, ZSTD, number, window
@@ -262,7 +265,7 @@ def test_a_window_below_the_bar_alarms_if_one_of_the_three_before_was_as_odd(log
     size, score = 0.02, logs.score()
     repeated, immediate = bar(REPEATED_BITS), bar(IMMEDIATE_BITS)
     while not repeated + 0.3 <= score.bits <= immediate - 0.3:
-        score = logs.score("new_template", size)
+        score = logs.score("latency", 1.0 + 10.0 * size)
         size = size * 1.05 if size < 0.3 else 0.02
     assert not score.is_fired
     for silent, fires in ((0, True), (1, True), (2, True), (3, False)):
@@ -340,7 +343,7 @@ def test_what_keeps_coming_back_becomes_usual_and_another_fault_does_not(logs: W
 def test_the_governor_holds_back_an_alarm_just_above_the_bar(logs: Watch) -> None:
     size, score = 0.02, logs.score()
     while not bar(IMMEDIATE_BITS) + 0.1 <= score.bits <= bar(IMMEDIATE_BITS) + 0.9:
-        score = logs.score("new_template", size)
+        score = logs.score("latency", 1.0 + 10.0 * size)
         size = size * 1.05 if size < 0.3 else 0.02
     state = logs.detector.state()
     for governor, fires in ((0.0, True), (1.0, False)):
@@ -351,10 +354,12 @@ def test_the_governor_holds_back_an_alarm_just_above_the_bar(logs: Watch) -> Non
 
 
 def test_significance_moves_flags_and_bars_together(logs: Watch) -> None:
-    score = logs.score("new_template", 0.3)
+    score = logs.score("latency", 6.0)
     margins = {}
     for significance in (0.001, 0.01, 0.1, 0.4):
-        other = StreamDetector(DetectorSettings(significance=significance), logs.compressor)
+        other = StreamDetector(
+            DetectorSettings(significance=significance), logs.compressor, new_record_scorers(logs.kind)
+        )
         other.restore(decode_state(encode_state(logs.detector.state())))
         again = other.score_one(score.columns, score.closed_unix_nano, 10.0)
         assert again.bits == pytest.approx(score.bits, abs=3.0)
@@ -466,3 +471,46 @@ def test_a_clock_that_stands_still_or_steps_back_does_no_harm() -> None:
         assert math.isfinite(score.bits)
         detector.learn_one(score)
     assert detector.is_warm
+
+
+class _Crier:
+    """A record scorer that finds the first record of every window so many bits beyond its budget."""
+
+    claim = Claim("", "cry", "value")
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+
+    def score_one(self, columns: Columns) -> RecordEvidence:
+        margins = np.full(columns.record_count, -math.inf)
+        margins[0] = self.margin
+        return RecordEvidence(np.zeros(columns.record_count), margins)
+
+    def learn_one(self, columns: Columns, evidence: RecordEvidence | None) -> None:
+        """Remember nothing."""
+
+    def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
+        return "cry", Change("", "", "", "")
+
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: object) -> None:
+        """Nothing to restore."""
+
+
+def test_records_that_cry_raise_their_own_bar_and_leave_that_of_windows() -> None:
+    watch = Watch("logs", 3)
+    crier = _Crier(-1.0)
+    watch.detector = StreamDetector(watch.settings, watch.compressor, [crier])
+    watch.warm_up(20)
+    crier.margin = 4.0
+    assert watch.step().is_of_records
+    crier.margin = -1.0
+    while watch.detector.has_open_anomaly:
+        watch.step()
+    crier.margin = 2.5  # enough for a scorer that never cried, and less than it owes now
+    assert not watch.step().is_fired
+    assert watch.detector.state()["governor_bits"] == 0.0
+    crier.margin = -1.0
+    assert gross(watch).is_alarm

@@ -32,15 +32,15 @@ class WindowConfig(Section):
 class WindowsConfig(Section):
     """`windows`: each kind of stream has windows of its own."""
 
-    logs: WindowConfig = Field(
-        default=WindowConfig(size=1000, max_age=10.0, significance=0.005),
-        description="Log records, per service. Services have bursts of their own, so they start stricter.",
-    )
+    logs: WindowConfig = Field(default=WindowConfig(size=1000, max_age=10.0), description="Log records, per service.")
     metrics: WindowConfig = Field(
         default=WindowConfig(size=60, max_age=30.0, significance=0.005),
         description="Data points, per service and metric. Their noise has heavier tails, so they start stricter.",
     )
-    traces: WindowConfig = Field(default=WindowConfig(size=1000, max_age=10.0), description="Spans, per service.")
+    traces: WindowConfig = Field(
+        default=WindowConfig(size=1000, max_age=10.0, significance=0.005),
+        description="Spans, per service. Durations have heavy tails, so they start stricter.",
+    )
     gen_ai: WindowConfig = Field(
         default=WindowConfig(size=50, max_age=30.0),
         description="Spans and log records with gen_ai.* attributes, per service and model.",
@@ -88,8 +88,8 @@ class DetectionConfig(Section):
     max_streams: int = Field(
         default=10_000,
         ge=1,
-        description="Streams that one worker follows at once; the longest unused ones are put aside for others, and go on"
-        " where they were when they come back. While all are busy, records of further ones pass unscored, counted.",
+        description="Streams that one worker follows at once; the longest unused ones are put aside for others, and go"
+        " on where they were when they come back. While all are busy, records of further ones pass unscored, counted.",
     )
     quote_max_bytes: int | None = Field(
         default=None,

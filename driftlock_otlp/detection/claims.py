@@ -10,9 +10,7 @@ from driftlock_otlp.detection.columns import Floats
 BITS_UNIT = 3.0
 """Three bits are little evidence: the prior scale of a tail over evidence in bits."""
 LIGHT_SHAPE = 0.2
-"""Tail of evidence that a usual window gives little of: a level that moves like a normal value, new symbols."""
-COUNT_SHAPE = 0.35
-"""Tail of evidence from counts: it grows with the square of what happens, and bursts happen in all sizes."""
+"""Tail of evidence that is itself a code length, which a usual window gives little of."""
 HEAVY_SHAPE = 0.5
 """Tail of evidence of which nothing better is known."""
 _FREEDOM = 100.0

@@ -45,7 +45,7 @@ from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.records import RecordEvidence, RecordScorer
 
-ALGORITHM = "cbad-3"
+ALGORITHM = "cbad-4"
 """Part of the fingerprint; changes whenever scores change."""
 
 LAG_WINDOWS = 6

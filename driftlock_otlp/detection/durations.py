@@ -3,13 +3,17 @@
 Each operation has a histogram of its durations on a logarithmic scale, from which two numbers are
 read. The *bulk bits* extrapolate the middle of the distribution and rank traces, also where slow
 calls are frequent. The *tail bits* are the rank among all calls remembered, and an exponential
-beyond the slowest of them; only they can raise an alarm, so that what an operation does once in a
-hundred calls is never one. Everything is vectorised over the spans of a window, and bounded.
+beyond the slowest of them; `rarities.py` judges other numbers by them. Everything is vectorised
+over the spans of a window, and bounded.
+
+A single slow span raises no alarm, however slow: durations have heavy tails, and of a thousand usual
+calls one may well take a thousand times as long. What is slow more often than usual shows in the
+window's own evidence.
 
 References:
     Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World" (rank p-values).
     Rissanen 1983, "A universal prior for integers and estimation by minimum description length"
-    (what it costs to name one trace among all so far).
+    (what it costs to name one of all so far).
 """
 
 from __future__ import annotations
@@ -47,8 +51,8 @@ _TAIL_PRIOR_CALLS, _TAIL_PRIOR_OCTAVES = 5.0, 0.25
 
 _HEARD_AFTER_CALLS = 30.0
 _ARMED_AFTER_CALLS = 300.0
-_UNALARMED_BITS = 5.0
-"""Below the bar traces are ranked by their bulk bits: from minus this up to 0, half-way at as many bits."""
+_LEAST_MARGIN_BITS = 5.0
+"""Traces are ranked below the bar of an alarm: from minus this up to 0, half-way at as many bits."""
 
 
 def log_duration(duration_ms: Floats) -> Floats:
@@ -223,7 +227,6 @@ class SpanDurations:
 
     def __init__(self) -> None:
         self._code = DurationCode()
-        self._traces = 0.0
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
         """Return how slow each span and its trace are; None if the window has no durations."""
@@ -237,12 +240,9 @@ class SpanDurations:
         # The trace's own bits go to the span that is to blame.
         culprit, joint = _joint(trace, values, bulk)
         span_bits[culprit] = np.maximum(joint - np.log2(size[culprit]), 0.0)
-        budget = naming_bits(self._traces)
-        exceeds = self._code.tail_bits(slots, values) - np.log2(size) - budget
-        ranked = -_UNALARMED_BITS * _UNALARMED_BITS / (_UNALARMED_BITS + span_bits)
         evidence = RecordEvidence(np.zeros(columns.record_count), np.full(columns.record_count, -math.inf))
         evidence.bits[rows] = span_bits
-        evidence.margins[rows] = np.where(exceeds >= 0.0, exceeds, ranked)
+        evidence.margins[rows] = -_LEAST_MARGIN_BITS * _LEAST_MARGIN_BITS / (_LEAST_MARGIN_BITS + span_bits)
         return evidence
 
     def learn_one(self, columns: Columns, evidence: RecordEvidence | None) -> None:
@@ -250,7 +250,6 @@ class SpanDurations:
         rows, operations, codes, values = _calls(columns)
         if len(rows):
             self._code.learn(operations, codes, values)
-            self._traces += len(np.unique(_traces(columns, rows)[0]))
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
         """Return how long a span took beside what is usual for its operation."""
@@ -263,14 +262,13 @@ class SpanDurations:
         text = "{label}" + f" took {took_ms:.4g} ms" + (f", usually {usual}" if usual else "")
         return "duration", Change(name, text, f"{took_ms:.4g} ms", usual)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> list[Any]:
         """Return everything remembered, as plain values and arrays."""
-        return {"operations": self._code.state(), "traces": self._traces}
+        return self._code.state()
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: list[Any]) -> None:
         """Become the durations that gave this state."""
-        self._code.restore(state["operations"])
-        self._traces = state["traces"]
+        self._code.restore(state)
 
 
 def _calls(columns: Columns) -> tuple[Ints, list[str], Codes, Floats]:

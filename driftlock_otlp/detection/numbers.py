@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from driftlock_otlp.detection.claims import (
-    COUNT_SHAPE,
     LIGHT_SHAPE,
     Change,
     Claim,
@@ -108,7 +107,7 @@ class NumberModel:
             (1, _FEWEST_BASELINE) if column.is_point_series else (_FEWEST_FOR_LEVEL, _FEWEST_BASELINE_FOR_LEVEL)
         )
         self.claims = [
-            Claim(name, "shift", "value", shape=COUNT_SHAPE),
+            Claim(name, "shift", "value", shape=LIGHT_SHAPE),
             Claim(name, "level", "value", shape=LIGHT_SHAPE),
         ]
         self.has_order = column.has_order

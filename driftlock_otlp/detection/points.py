@@ -19,7 +19,7 @@ _MOST_SERIES = 1000
 _ARMED_AFTER_POINTS = 150
 _CALM_POINTS_PER_DAY = 288.0
 """One point per five minutes: the pace at which the budget alone keeps false alarms rare."""
-_PACE_WEIGHT = 2.0
+_PACE_WEIGHT = 3.0
 """Bits owed for each doubling beyond that pace: the tail of real noise is heavier than exponential, so
 one bit each would let the alarms of a fast series multiply."""
 _LEAST_GRADE_BITS = 16.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.claims import COUNT_SHAPE, LIGHT_SHAPE, Change, Claim, ColumnEvidence, Sizes
+from driftlock_otlp.detection.claims import LIGHT_SHAPE, Change, Claim, ColumnEvidence, Sizes
 from driftlock_otlp.detection.codelength import (
     alphabet_evidence,
     binary_evidence,
@@ -63,7 +63,7 @@ class SymbolModel:
         self.name = name
         self.has_order = has_order
         kind = "value" if is_histogram else "pattern"
-        self.claims = [Claim(name, "shift", kind, shape=COUNT_SHAPE)]
+        self.claims = [Claim(name, "shift", kind, shape=LIGHT_SHAPE)]
         if not is_histogram:
             self.claims.append(Claim(name, "novelty", kind, shape=LIGHT_SHAPE))
         if has_order:

@@ -54,7 +54,7 @@ def run_loglines(data: Path, config: Config, on_file: Callable[[str, int, int], 
         raise InputError(f"{root}: holds no systems; name the directory that holds loghub2k/ with --data")
     logs = config.windows.logs.model_copy(update={"size": _WINDOW_LINES, "baseline_records": _WINDOW_LINES * 12})
     config = config.model_copy(update={"windows": config.windows.model_copy(update={"logs": logs})})
-    warm_lines = (logs.baseline_windows + config.detection.warm_up_windows + 6) * _WINDOW_LINES
+    warm_lines = (logs.baseline_windows + config.detection.warm_up_windows) * _WINDOW_LINES
     compressor = new_compressor(config.detection.compressor)
     started_s, line_count = time.process_time(), 0
     rows, total = [], np.zeros(4)

@@ -136,7 +136,7 @@ class Metrics:
         )
         self.detection_evicted_streams = counter(
             "detection_evicted_streams",
-            "Streams that made room for others, the longest unused first; they go on where they were when they come back.",
+            "Streams that made room for others, the longest unused first; back again, they go on where they were.",
         )
         self.detection_lag_seconds = gauge(
             "detection_lag_seconds", "Age of the oldest item that awaits its verdict.", "worker"

@@ -21,7 +21,7 @@ def test_streams_and_anomalies_are_printed(tmp_path: Path, capsys: pytest.Captur
     assert "1 anomaly:" in lines
     text = "\n".join(lines)
     assert "resolved (recovered)" in text
-    assert "records 198 to " in text
+    assert "records 201 to " in text
     assert "BITS  COLUMN  KIND" in text
 
 

@@ -61,7 +61,7 @@ def logs(warmed: Callable[[str], Watch]) -> Watch:
 
 def bar(beyond_bits: float) -> float:
     """A bar at the default significance of logs, with the governor at rest."""
-    return -math.log2(0.005) + beyond_bits
+    return -math.log2(0.01) + beyond_bits
 
 
 def state_of(watch: Watch) -> bytes:

@@ -69,8 +69,7 @@ def test_the_slow_call_is_to_blame_and_not_the_request_that_waits_for_it() -> No
     found = made.score_one(columns)
     assert found is not None
     assert found.strongest == 7
-    assert found.margins[7] >= 0.0
-    assert np.delete(found.margins, [4, 7]).max() < 0.0
+    assert np.delete(found.margins, [4, 7]).max() < found.margins[7] < 0.0
     column, change = made.explain(columns, 7)
     assert (column, change.label, change.observed) == ("duration", "stock", "88 ms")
     assert "usually 8" in change.text or "usually 7" in change.text
@@ -87,29 +86,20 @@ def test_a_trace_costs_what_its_whole_and_its_oddest_call_cost_less_a_name() -> 
     assert both - slow_call == pytest.approx(slow_whole - neither)
 
 
-def test_what_one_call_in_fifty_takes_is_never_an_alarm() -> None:
-    random = np.random.default_rng(6)
-    made = SpanDurations()
-    worst = -math.inf
-    for _ in range(120):
-        made_of = usual(random, 25)
-        for trace in made_of:
-            if random.random() < 0.02:
-                trace[3] *= 40.0
-        columns = traces(made_of)
-        found = made.score_one(columns)
-        assert found is not None
-        worst = max(worst, float(found.margins.max()))
-        made.learn_one(columns, found)
-    assert worst < 0.0
-
-
-def test_usual_traffic_does_not_alarm_and_a_new_operation_says_nothing() -> None:
+def test_a_single_slow_span_is_ranked_and_never_an_alarm() -> None:
     made = taught()
-    random = np.random.default_rng(9)
-    for _ in range(20):
-        found = made.score_one(traces(usual(random, 25)))
-        assert found is not None and found.margins.max() < 0.0
+    margins = []
+    for slow_ms in (10.0, 100.0, 10_000.0, 1e9):
+        found = made.score_one(traces([[120, 20, 30, slow_ms]]))
+        assert found is not None
+        margins.append(float(found.margins[3]))
+    assert margins == sorted(margins)
+    assert len(set(margins)) == len(margins)
+    assert margins[-1] < 0.0
+
+
+def test_a_new_operation_says_nothing() -> None:
+    made = taught()
     unknown = window({"operation": ["never seen"]}, {"duration": number([5_000.0], "operation")})
     found = made.score_one(unknown)
     assert found is not None and found.bits[0] == 0.0 and found.margins[0] < 0.0

@@ -86,8 +86,8 @@ def test_a_fast_series_owes_more() -> None:
         assert scores is not None
         margins.append(scores.margins[0] - scores.bits[0])
     assert margins[0] == pytest.approx(margins[1])
-    # Four times as many points a day: two doublings at two bits each.
-    assert margins[1] - margins[2] == pytest.approx(4.0)
+    # Four times as many points a day: two doublings at three bits each.
+    assert margins[1] - margins[2] == pytest.approx(6.0)
 
 
 def test_missing_values_are_no_points() -> None:

@@ -25,7 +25,11 @@ HISTORY_A = [
 HISTORY_B = [
     {"role": "assistant", "name": "Coder_Expert", "content": "We count the ships:\n```python\nprint(len(ships))\n```"},
     {"role": "user", "name": "Computer_terminal", "content": "exitcode: 0 (execution succeeded)\nCode output: 7"},
-    {"role": "assistant", "name": "Coder_Expert", "content": "There are seven ships in the harbour, as was counted, and no more will come today."},
+    {
+        "role": "assistant",
+        "name": "Coder_Expert",
+        "content": "There are seven ships in the harbour, as was counted, and no more will come today.",
+    },
 ]
 
 

@@ -15,7 +15,7 @@ def test_missing_data_are_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_alarms_are_counted_system_by_system_and_told_in_words(tmp_path: Path) -> None:
-    usual = [f"served request {number} in {number % 7} ms" for number in range(1600)]
+    usual = [f"served request {10_000 + number} in {number % 7} ms" for number in range(1600)]
     broken = [*usual[:1400], *["disk failed while it wrote"] * 60, *usual[1400:]]
     for system, lines in (("Quiet", usual), ("Broken", broken)):
         (tmp_path / "loghub2k" / system).mkdir(parents=True)
@@ -25,5 +25,5 @@ def test_alarms_are_counted_system_by_system_and_told_in_words(tmp_path: Path) -
     alarms = {row.detector: row.figures[0] for row in each.rows}
     assert alarms == {"Broken": 1.0, "Quiet": 0.0}
     assert "disk failed" in next(row.source for row in each.rows if row.detector == "Broken")
-    warm_up = (12 + Config().detection.warm_up_windows + 6) * 20
+    warm_up = (12 + Config().detection.warm_up_windows) * 20
     assert free.rows[0].figures[1] == len(usual) + len(broken) - 2 * warm_up

@@ -314,8 +314,8 @@ async def test_a_worker_says_how_its_streams_are_when_it_is_asked(
         3,
     )
     assert (stream.window_count, stream.baseline_window_count, stream.last_outcome) == (2, 2, "warming_up")
-    # 12 windows of baseline, 20 of calibration and 6 of lag, of which two have come.
-    assert stream.windows_to_warm == 12 + 20 + 6 - 2
+    # 12 windows of baseline and 20 of calibration, of which two have come.
+    assert stream.windows_to_warm == 12 + 20 - 2
     worker.describe(0)
     assert bench.said() == [messages.Streams([])]
     worker.close()

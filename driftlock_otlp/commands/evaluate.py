@@ -23,17 +23,13 @@ figures and simple baselines. The data are not part of this project: --data name
 folder for each set. The same data and settings give the same figures.
 
 suites:
-  nab       nab/: the Numenta Anomaly Benchmark, single metrics
-  metrics   ms_cloud/: single service metrics with a label for every point
-  multivariate  asd/, smd/: servers with many metrics each
-  loglines  loghub2k/: false alarms on lines of 16 systems
-  logsessions hdfs_2pct/, bgl_sessions/: blocks and hours as sessions
-  traces    delag/: requests with delayed calls, as traces
-  incidents petshop/, nezha/: which injected faults are found, and which component they came from
+@SUITES@
 
 examples:
   driftlock-otlp evaluate nab --data ~/data
-  driftlock-otlp evaluate nab --data ~/data --report results"""
+  driftlock-otlp evaluate nab --data ~/data --report results""".replace(
+    "@SUITES@", "\n".join(f"  {name:12}  {suite.about}" for name, suite in SUITES.items())
+)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     console = standard_output()
     for name in SUITES if "all" in arguments.suites else dict.fromkeys(arguments.suites):
         with _progress(name) as on_file:
-            result = SUITES[name](arguments.data, config, on_file)
+            result = SUITES[name].run(arguments.data, config, on_file)
         _show(console, result)
         if arguments.report is not None:
             # Suite by suite: what has been found is kept if a later one fails.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.evaluation.genai import run_genai
@@ -16,16 +17,28 @@ from driftlock_otlp.evaluation.nab import run_nab
 from driftlock_otlp.evaluation.result import SuiteResult
 from driftlock_otlp.evaluation.traces import run_traces
 
-Suite = Callable[[Path, Config, Callable[[str, int, int], None]], SuiteResult]
+
+class Suite(NamedTuple):
+    """One way to judge detection.
+
+    Attributes:
+        run: Takes the directory of the data, the settings, and what to call before each file with
+            its name, its number and how many there are.
+        about: The sets it needs and what it judges, in a line.
+    """
+
+    run: Callable[[Path, Config, Callable[[str, int, int], None]], SuiteResult]
+    about: str
+
 
 SUITES: dict[str, Suite] = {
-    "nab": run_nab,
-    "metrics": run_metrics,
-    "multivariate": run_multivariate,
-    "loglines": run_loglines,
-    "logsessions": run_logsessions,
-    "traces": run_traces,
-    "incidents": run_incidents,
-    "genai": run_genai,
+    "nab": Suite(run_nab, "nab/: the Numenta Anomaly Benchmark, single metrics"),
+    "metrics": Suite(run_metrics, "ms_cloud/: single service metrics with a label for every point"),
+    "multivariate": Suite(run_multivariate, "asd/, smd/: servers with many metrics each"),
+    "loglines": Suite(run_loglines, "loghub2k/: false alarms on lines of 16 systems"),
+    "logsessions": Suite(run_logsessions, "hdfs_2pct/, bgl_sessions/: blocks and hours as sessions"),
+    "traces": Suite(run_traces, "delag/: requests with delayed calls, as traces"),
+    "incidents": Suite(run_incidents, "petshop/, nezha/: which injected faults are found, and where they came from"),
+    "genai": Suite(run_genai, "who_and_when/: seeded faults in LLM traffic made of recorded agent runs"),
 }
 """Suites by name, in the order in which they are run and listed."""

@@ -68,7 +68,7 @@ def naming_bits(number: float) -> float:
     over the life of a stream less than one false alarm is to be expected.
 
     >>> round(naming_bits(1), 1), round(naming_bits(1e6), 1)
-    (3.0, 31.6)
+    (3.0, 28.7)
     """
     first = math.log2(number + 1.0)
     return first + 2.0 * math.log2(first + 1.0) if number > 1 else 3.0

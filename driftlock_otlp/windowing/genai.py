@@ -223,7 +223,7 @@ def name_of(text: str) -> str:
     What should name a tool or an error sometimes holds a sentence, and sentences may be content.
 
     >>> name_of("get_weather"), name_of("the key is 1234")
-    ('get_weather', '#fe16ac9d')
+    ('get_weather', '#e62930f0')
     """
     if _NAME.fullmatch(text) or not text:
         return text

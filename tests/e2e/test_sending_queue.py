@@ -52,8 +52,10 @@ async def test_large_requests_reach_a_destination_that_takes_only_small_ones(
     for signal in Signal:
         assert sorted(delivered(sink, signal)) == sorted(sent[signal])
     assert max(len(request.payload) for request in sink.received) <= 100_000
-    # The limits are found out with the first large requests, not with every one.
-    assert len(sink.attempts) - len(sink.received) == refused > 0
+    # The limits are found out with the first large requests, not with every one: at most once more for each signal,
+    # where tags have made a request larger than the one that was guessed from. Six large ones came later.
+    assert refused > 0
+    assert len(sink.attempts) - len(sink.received) - refused <= len(Signal)
     await asyncio.to_thread(sidecar.assert_balanced)
 
 

@@ -199,7 +199,7 @@ def test_destination_that_is_this_process_is_refused_by_any_name(tmp_path: Path,
 def test_significance_of_a_kind_wins_over_the_common_one(tmp_path: Path) -> None:
     config = load_text(tmp_path, "detection: {significance: 0.02}\nwindows: {logs: {significance: 0.001}}")
     assert config.significance("logs") == 0.001
-    assert config.significance("traces") == 0.02
+    assert config.significance("gen_ai") == 0.02
     assert config.window("logs") is config.windows.logs
 
 

@@ -227,6 +227,11 @@ class StreamDetector:
         return baseline_left + max(self._settings.warm_up_windows - self._history_total, 1)
 
     @property
+    def has_constant_scores(self) -> bool:
+        """Whether all windows of the calibration were as odd as each other: nothing in them is compared."""
+        return self._calibration is not None and bool(self._calibration.past[0] == self._calibration.past[-1])
+
+    @property
     def has_open_anomaly(self) -> bool:
         """Whether an anomaly is going on."""
         return self._is_open

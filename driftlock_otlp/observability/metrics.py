@@ -134,6 +134,10 @@ class Metrics:
         self.detection_warming_up_streams = gauge(
             "detection_warming_up_streams", "Streams that are followed and cannot alarm yet."
         )
+        self.detection_constant_streams = gauge(
+            "detection_constant_streams",
+            "Streams whose scores do not vary: either they always say the same, or their detector sees nothing.",
+        )
         self.detection_evicted_streams = counter(
             "detection_evicted_streams",
             "Streams that made room for others, the longest unused first; back again, they go on where they were.",

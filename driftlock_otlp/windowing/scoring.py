@@ -156,6 +156,10 @@ class StreamScoring:
         """Return how many streams cannot alarm yet."""
         return sum(not stream.detector.is_warm for stream in self._streams)
 
+    def constant_count(self) -> int:
+        """Return how many streams have scores that do not vary."""
+        return sum(stream.detector.has_constant_scores for stream in self._streams)
+
     def live_streams(self, most: int) -> list[LiveStream]:
         """Return how at most `most` streams are: those with anomalies first, then the latest by their last window."""
         chosen = heapq.nlargest(

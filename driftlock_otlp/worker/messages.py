@@ -102,6 +102,7 @@ class Progress(msgspec.Struct, tag=True):
         evicted_streams: Streams that made room for others.
         streams: (kind, count).
         warming_up: Streams that cannot alarm yet.
+        constant: Streams whose scores do not vary.
         oldest_open_unix_nano: When the oldest open window opened; 0 without one.
         has_checkpoint_waiting: Whether a checkpoint waits to hear that this is durable.
     """
@@ -118,6 +119,7 @@ class Progress(msgspec.Struct, tag=True):
     evicted_streams: int = 0
     streams: list[tuple[str, int]] = []
     warming_up: int = 0
+    constant: int = 0
     oldest_open_unix_nano: int = 0
     has_checkpoint_waiting: bool = False
 

@@ -31,6 +31,7 @@ class Partition:
         self.pending: list[messages.Progress] = []
         self.streams: dict[str, int] = {}
         self.warming_up = 0
+        self.constant = 0
         # What the worker said when it was last asked, when that was, and that it has answered.
         self.live_streams: list[LiveStream] = []
         self.described_s: float | None = None

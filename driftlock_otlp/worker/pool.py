@@ -339,6 +339,7 @@ class WorkerPool:
             worker.checkpoint = max(worker.checkpoint, last.checkpoint)
             worker.oldest_open_unix_nano = last.oldest_open_unix_nano
             worker.streams, worker.warming_up = dict(last.streams), last.warming_up
+            worker.constant = last.constant
             if facts_done:
                 del worker.pending[: len(batch)]
                 self._count(batch)
@@ -389,6 +390,7 @@ class WorkerPool:
             count = sum(worker.streams.get(kind, 0) for worker in self._workers)
             self._metrics.detection_streams.labels(kind).set(count)
         self._metrics.detection_warming_up_streams.set(sum(worker.warming_up for worker in self._workers))
+        self._metrics.detection_constant_streams.set(sum(worker.constant for worker in self._workers))
 
     def _count(self, batch: list[messages.Progress]) -> None:
         for message in batch:

@@ -228,6 +228,7 @@ class Worker:
             progress.evicted_streams += part.evicted_streams
         progress.streams = list(self._scoring.stream_counts().items())
         progress.warming_up = self._scoring.warming_up_count()
+        progress.constant = self._scoring.constant_count()
         progress.oldest_open_unix_nano = self._scoring.oldest_opened_unix_nano() or 0
         progress.has_checkpoint_waiting = not self.is_settled
         self._reported_checkpoint = self._checkpoint_position

@@ -230,6 +230,16 @@ def test_streams_beyond_the_limit_pass_unscored_and_are_counted() -> None:
     assert sum(fact.record_count for fact in target.flush().facts) == 21
 
 
+def test_streams_whose_scores_do_not_vary_are_counted() -> None:
+    target = scoring()
+    feed(target, Signal.LOGS, range(50))
+    payload = Traffic(1, service="parrot").logs(WINDOW)
+    for turn in range(50):
+        target.feed(Signal.LOGS, payload, turn, CLOCK + turn * SECOND)
+    assert target.stream_counts() == {"logs": 2}
+    assert target.constant_count() == 1
+
+
 class Kept:
     """States of streams as a checkpoint keeps them."""
 

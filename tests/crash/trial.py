@@ -135,6 +135,7 @@ class Trial:
 
     async def take_downstream_away(self) -> None:
         """Close the downstream: connections are cut, nobody listens."""
+        self.arrivals.cuts += 1
         await self._sink.__aexit__(None, None, None)
 
     async def bring_downstream_back(self) -> None:

@@ -7,9 +7,11 @@ network of its own (its ports collide with nobody's) and is process 1, as in a c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -188,7 +190,12 @@ class Container:
     def close(self) -> None:
         """End it if it still runs."""
         if self._process.poll() is None:
-            self._process.kill()  # --kill-child: all of its processes go with it
+            # Its first process takes all others with it. `unshare --kill-child` alone does not reach it: a process that
+            # changes its user forgets whose death ends it.
+            for pid in _children(self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
 
     def _has_entered(self) -> bool:

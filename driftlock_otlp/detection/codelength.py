@@ -115,18 +115,23 @@ def binary_evidence(baseline: Ints, window: Ints, baseline_total: int, window_to
     return own - both + _log2_kt(baseline, baseline_total - baseline)
 
 
-def novelty_evidence(count: int, total: int, novel_rate: float) -> float:
-    """Return the evidence that one never-seen symbol now arrives at a rate of its own, in bits.
+def novelty_evidence(counts: npt.ArrayLike, totals: npt.ArrayLike, novel_rate: float) -> Floats:
+    """Return the evidence that a never-seen symbol now arrives at a rate of its own, in bits.
 
     Args:
-        count: Occurrences of the symbol in the window.
-        total: Records in the window, >= count.
+        counts: int64, (m,), >= 0: occurrences of the symbol among some records.
+        totals: int64, (m,), >= counts: those records.
         novel_rate: Long-run share of records with a never-seen symbol, in (0, 1).
+
+    Returns:
+        float64, (m,), >= 0.
     """
-    if count == 0:
-        return 0.0
-    own = float(_log2_kt(np.array([count]), np.array([total - count]))[0])
-    return max(own - count * math.log2(novel_rate) - (total - count) * math.log2(1.0 - novel_rate), 0.0)
+    ones: Ints = np.asarray(counts, dtype=np.int64)
+    zeros: Ints = np.asarray(totals, dtype=np.int64) - ones
+    usual = ones * math.log2(novel_rate) + zeros * math.log2(1.0 - novel_rate)
+    # Without any occurrence nothing is new, however many there ought to be.
+    result: Floats = np.where(ones > 0, np.maximum(_log2_kt(ones, zeros) - usual, 0.0), 0.0)
+    return result
 
 
 def entropy_bits(counts: npt.NDArray[np.int64]) -> float:

@@ -178,6 +178,10 @@ def to_score(margin_bits: float) -> float:
     return 0.0 if margin_bits == -math.inf else 1.0 / (1.0 + 2.0 ** min(-margin_bits / 2.0, 1000.0))
 
 
+ALARM_SCORE = to_score(0.0)
+"""Score at the bar of an alarm: the threshold that is fixed beforehand."""
+
+
 class StreamDetector:
     """Detector of one stream.
 

@@ -86,6 +86,7 @@ class DurationCode:
         self._spread = np.zeros(0)
         self._slowest = np.zeros(0)
         self._tail_scale = np.zeros(0)
+        self._tail_stale: set[int] = set()  # places whose tail has to be read off again
 
     def slots(self, operations: Sequence[str]) -> Ints:
         """Return the place of each operation; -1 for one that is not known. int64, (k,)."""
@@ -119,6 +120,7 @@ class DurationCode:
         """
         if not len(self._calls):
             return np.zeros(len(values))
+        self._read_tails()
         known = np.maximum(slots, 0)
         bits = self._tail_bits[known, _bucket(values)].astype(np.float64)
         # A place that nobody has had yet has no scale; slots of -1 may point to it, and are not heard.
@@ -201,12 +203,21 @@ class DurationCode:
             counts[counts < _LEAST_COUNT] = 0.0
             self._counts[slots] = counts
         at_least = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-        calls = at_least[:, 0]
-        self._calls[slots] = calls
-        self._tail_bits[slots] = -np.log2((at_least + 1.0) / (calls[:, None] + 1.0))
+        self._calls[slots] = at_least[:, 0]
         middle, upper = _quantile(at_least, _MIDDLE), _quantile(at_least, _UPPER)
         self._middle[slots] = middle
         self._spread[slots] = np.maximum(upper - middle, _LEAST_SPREAD)
+        self._tail_stale.update(slots.tolist())
+
+    def _read_tails(self) -> None:
+        """Read off what `tail_bits` needs, where it has changed; spans never ask for it."""
+        if not self._tail_stale:
+            return
+        slots = np.array(sorted(self._tail_stale), np.int64)
+        self._tail_stale.clear()
+        counts = self._counts[slots].astype(np.float64)
+        at_least = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+        self._tail_bits[slots] = -np.log2((at_least + 1.0) / (at_least[:, :1] + 1.0))
         self._slowest[slots] = _quantile(at_least, 1.0)
         edges = np.arange(_BUCKETS) / _BUCKETS_PER_OCTAVE
         excess = edges - _quantile(at_least, 1.0 - _TAIL_SHARE)[:, None]

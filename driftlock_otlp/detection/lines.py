@@ -22,6 +22,7 @@ import numpy as np
 
 from driftlock_otlp.detection.bars import Bar
 from driftlock_otlp.detection.claims import Change, Claim
+from driftlock_otlp.detection.codelength import novelty_evidence
 from driftlock_otlp.detection.columns import Columns, Floats, Ints
 from driftlock_otlp.detection.records import RecordEvidence
 
@@ -152,10 +153,7 @@ class LineNovelty:
     def _bits(self, rows: Ints, before: list[int]) -> Floats:
         counts = _recent_counts(rows, before)
         lines = np.minimum(self._line_count + rows + 1, WINDOW_LINES)
-        p = 0.5 / (self._line_count + 1.0)
-        kt = np.array([_log2_kt(k, w - k) for k, w in zip(counts.tolist(), lines.tolist(), strict=True)])
-        bits: Floats = kt - counts * math.log2(p) - (lines - counts) * math.log2(1.0 - p)
-        return np.maximum(bits, 0.0)
+        return novelty_evidence(counts, lines, 0.5 / (self._line_count + 1.0))
 
     def _severity_bits(self, columns: Columns, rows: Ints) -> Floats:
         severity = columns.categories.get("severity")
@@ -200,8 +198,3 @@ def _recent_counts(rows: Ints, before: list[int]) -> Ints:
     every = np.concatenate((np.array(before, np.int64), rows))
     counts: Ints = np.arange(1, len(every) + 1) - np.searchsorted(every, every - WINDOW_LINES, side="right")
     return counts[len(before) :]
-
-
-def _log2_kt(ones: int, zeros: int) -> float:
-    gammas = math.lgamma(ones + 0.5) + math.lgamma(zeros + 0.5) - math.lgamma(ones + zeros + 1.0)
-    return (gammas - math.log(math.pi)) / math.log(2.0)

@@ -34,9 +34,12 @@ class RareValues:
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
         """Return how rare the rarest value of each record is; None if the window has no such numbers."""
-        bits, _ = self._judge(columns)
-        if bits is None:
+        judged = self._judge(columns)
+        if not judged:
             return None
+        bits = np.zeros(columns.record_count)
+        for _, rows, of_column in judged:
+            bits[rows] = np.maximum(bits[rows], of_column)
         margins = np.where(bits > 0.0, bits - naming_bits(self._records), -math.inf)
         return RecordEvidence(bits, margins)
 
@@ -56,10 +59,14 @@ class RareValues:
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
         """Return the column of a record's rarest value, beside the value that is usual."""
-        _, rarest = self._judge(columns)
+        rarest, most_bits = "", 0.0
+        for name, rows, of_column in self._judge(columns):
+            at = np.flatnonzero(rows == row)
+            if at.size and of_column[at[0]] > most_bits:
+                rarest, most_bits = name, float(of_column[at[0]])
         for name, labels, own, rows, found in _values(columns):
             at = np.flatnonzero(rows == row)
-            if name != rarest.get(row) or not at.size:
+            if name != rarest:
                 continue
             label = labels[own[at[0]]] if labels else ""
             slot = int(self._code.slots([_keys(name, [label] if label else [])[0]])[0])
@@ -70,21 +77,16 @@ class RareValues:
             return name, Change(label, f"{name}{of} is {observed}, usually {usual}", observed, usual)
         return "records", Change("", "a value larger than any before", "", "")
 
-    def _judge(self, columns: Columns) -> tuple[Floats | None, dict[int, str]]:
-        """Return the bits of each record, and the column of the rarest value of each that has any."""
-        best: Floats | None = None
-        rarest: dict[int, str] = {}
+    def _judge(self, columns: Columns) -> list[tuple[str, Ints, Floats]]:
+        """Return column, rows and the bits of the value in each, column by column."""
+        judged = []
         found = _values(columns)
         for name, labels, own, rows, values in found:
-            if best is None:
-                best = np.zeros(columns.record_count)
             places: Ints = self._code.slots(_keys(name, labels))
             slots = places[own] if labels else np.full(len(rows), places[0])
-            bits = np.maximum(self._code.tail_bits(slots, values) - math.log2(len(found)), 0.0)
-            for at in np.flatnonzero(bits > best[rows]).tolist():
-                rarest[int(rows[at])] = name
-            best[rows] = np.maximum(best[rows], bits)
-        return best, rarest
+            bits: Floats = np.maximum(self._code.tail_bits(slots, values) - math.log2(len(found)), 0.0)
+            judged.append((name, rows, bits))
+        return judged
 
     def state(self) -> dict[str, Any]:
         """Return everything remembered, as plain values and arrays."""

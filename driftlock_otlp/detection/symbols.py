@@ -259,7 +259,7 @@ class SymbolModel:
         if not fresh:
             return 0.0
         rate = (self._novel_total + 0.5) / (self._learned_total + 1.0)
-        return novelty_evidence(int(max(fresh)), window.total, rate)
+        return float(novelty_evidence(int(max(fresh)), window.total, rate))
 
     def _numbered(self, window: SymbolWindow) -> Codes:
         """Return the window's sequence in the model's own numbers, present records only."""

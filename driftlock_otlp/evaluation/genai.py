@@ -19,7 +19,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.evaluation.genai_baselines import DETECTORS, RecordFacts, WindowPast, facts_of
 from driftlock_otlp.evaluation.genai_faults import FAULTS, FaultKind
 from driftlock_otlp.evaluation.genai_traffic import Run, Traffic, Truth, load_runs, requests
@@ -38,7 +38,6 @@ _CLEAN_S = 300.0
 _LEAST_SHARE = 0.05
 """Share of a window's records that show the fault, at least, for the window to count as faulty."""
 _FEWEST_STEPS = 5
-_ALARM_SCORE = to_score(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ def _by_window(faulty: dict[str, list[_Trial]], clean: list[_Trial]) -> Table:
     for fault in FAULTS:
         windows = [window for trial in faulty[fault.name] for window in trial.windows]
         figures: list[float | None] = [_window_auc(windows, clean, detector) for detector in detectors]
-        found = [window.scores["Driftlock"] >= _ALARM_SCORE for window in windows]
+        found = [window.scores["Driftlock"] >= ALARM_SCORE for window in windows]
         figures.append(float(np.mean(found)) if found else None)
         told = [window.record_auc for window in windows if not math.isnan(window.record_auc)]
         figures.append(float(np.mean(told)) if told else None)
@@ -223,7 +222,7 @@ def _window_auc(windows: Sequence[_Window], clean: Sequence[_Trial], detector: s
 
 def _usual(clean: list[_Trial]) -> Table:
     windows = [window for trial in clean for window in trial.windows]
-    alarmed = [window.scores["Driftlock"] >= _ALARM_SCORE for window in windows]
+    alarmed = [window.scores["Driftlock"] >= ALARM_SCORE for window in windows]
     hours = len(clean) * _CLEAN_S / 3600
     anomalies = sum(len(trial.leading) for trial in clean)
     return Table(
@@ -241,7 +240,7 @@ def _by_conversation(faulty: dict[str, list[_Trial]], clean: list[_Trial]) -> Ta
             continue
         wrong = [trial.conversations[name] for trial in faulty[fault.name] for name in sorted(trial.wrong)]
         auc = roc_auc([*wrong, *usual], [1] * len(wrong) + [0] * len(usual))
-        rows.append(Row(fault.name, (auc, float(np.mean(np.array(wrong) >= _ALARM_SCORE)), float(len(wrong)))))
+        rows.append(Row(fault.name, (auc, float(np.mean(np.array(wrong) >= ALARM_SCORE)), float(len(wrong)))))
     return Table(
         "Conversations with a fault against conversations without, by their oddest record",
         ("ROC-AUC", "alarmed", "conversations"),

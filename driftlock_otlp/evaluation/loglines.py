@@ -18,7 +18,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.measures import Floats, best_f1, f1_at, flag_everything_f1, pr_auc, roc_auc
 from driftlock_otlp.evaluation.result import Row, SuiteResult, Table
@@ -29,7 +29,6 @@ from driftlock_otlp.replay.inputs import InputFile
 from driftlock_otlp.replay.run import replay
 from driftlock_otlp.windowing.templates import TemplateMiner
 
-_ALARM_SCORE = to_score(0.0)
 _LABELLED = ("BGL", "Thunderbird")
 """BGL holds alerts; a line of Thunderbird begins with its label, too."""
 _WINDOW_LINES = 20
@@ -127,7 +126,7 @@ def _bgl(root: Path, config: Config, compressor: Compressor) -> list[Table]:
     rows = []
     for name, scores in detectors.items():
         part, truth = scores[half:], labels[half:]
-        at_bar = f1_at(part, truth, _ALARM_SCORE).f1 if name == "Driftlock" else None
+        at_bar = f1_at(part, truth, ALARM_SCORE).f1 if name == "Driftlock" else None
         rows.append(Row(name, (roc_auc(part, truth), pr_auc(part, truth), best_f1(part, truth).f1, at_bar)))
     note = (
         f"A thinned sample with {int(labels.sum())} alerts in 2,000 lines, most of which repeat: a smoke test."

@@ -21,7 +21,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import fitted_forest
 from driftlock_otlp.evaluation.measures import Floats, best_f1, f1_at, pr_auc, roc_auc
@@ -32,7 +32,6 @@ from driftlock_otlp.replay.inputs import InputFile
 from driftlock_otlp.replay.run import replay
 from driftlock_otlp.windowing.templates import TemplateMiner
 
-_ALARM_SCORE = to_score(0.0)
 _SEED = 1
 _IDLE_S = 86_400.0
 """A block of HDFS is written, served and deleted within a day or so."""
@@ -162,7 +161,7 @@ def _replayed(
 
 def _table(title: str, ours: Floats, trained: Sequence[Session], judged: Sequence[Session]) -> Table:
     labels = np.array([session.is_bad for session in judged])
-    rows = [Row("Driftlock", _figures(ours, labels, _ALARM_SCORE))]
+    rows = [Row("Driftlock", _figures(ours, labels, ALARM_SCORE))]
     others = baseline_scores(_counts(trained, judged), len(trained))
     rows += [Row(name, _figures(scores, labels)) for name, scores in others.items()]
     return Table(title, _COLUMNS, tuple(rows), _NOTE)

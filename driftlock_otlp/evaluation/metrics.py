@@ -16,7 +16,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import SERIES_BASELINES, Floats
 from driftlock_otlp.evaluation.measures import bootstrap_interval, event_f1, events, pr_auc, roc_auc
@@ -26,7 +26,6 @@ from driftlock_otlp.replay.formats import Format
 from driftlock_otlp.replay.inputs import InputFile
 from driftlock_otlp.replay.run import replay
 
-_ALARM_SCORE = to_score(0.0)
 _TOLERANCE_S = 7200.0
 """An event counts as found up to two hours after its last point: two points of the slow series."""
 _SEED = 1
@@ -153,9 +152,9 @@ def _at_the_bar(found: list[_Series]) -> Row:
         scores = series.scores["Driftlock"]
         interval_s = float(np.median(np.diff(series.seconds)))
         tolerance = round(_TOLERANCE_S / interval_s)
-        of_events = event_f1(scores, series.labels, _ALARM_SCORE, tolerance)
+        of_events = event_f1(scores, series.labels, ALARM_SCORE, tolerance)
         count = len(events(series.labels))
-        alarms = _runs(scores >= _ALARM_SCORE, tolerance)
+        alarms = _runs(scores >= ALARM_SCORE, tolerance)
         met += of_events.recall * count
         labelled += count
         right += of_events.precision * alarms

@@ -16,7 +16,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import SERIES_BASELINES
 from driftlock_otlp.evaluation.nab_score import PROFILES, Floats, ScoredFile, sweep
@@ -26,9 +26,6 @@ from driftlock_otlp.replay.formats import Format
 from driftlock_otlp.replay.inputs import InputFile
 from driftlock_otlp.replay.run import replay
 from driftlock_otlp.replay.times import parse_time
-
-_ALARM_SCORE = to_score(0.0)
-"""The bar of an immediate alarm: the threshold that is fixed beforehand."""
 
 _COLUMNS = tuple(profile.name for profile in PROFILES)
 
@@ -63,7 +60,7 @@ def run_nab(data: Path, config: Config, on_file: Callable[[str, int, int], None]
         for detector, judge in SERIES_BASELINES.items():
             detectors[detector].append(ScoredFile(judge(values), windows))
         row_count += len(values)
-    fixed = tuple(sweep(detectors["Driftlock"], profile).at(_ALARM_SCORE) for profile in PROFILES)
+    fixed = tuple(sweep(detectors["Driftlock"], profile).at(ALARM_SCORE) for profile in PROFILES)
     chosen = [
         Row(name, tuple(sweep(files, profile).best()[0] for profile in PROFILES)) for name, files in detectors.items()
     ]

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import to_score
+from driftlock_otlp.detection.detector import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.measures import best_f1, f1_at, flag_everything_f1, pr_auc, roc_auc
 from driftlock_otlp.evaluation.result import Row, SuiteResult, Table
@@ -36,7 +36,6 @@ _SERVICE = "gateway"
 _START_UNIX_NANO = 1_700_000_000_000_000_000
 _REQUEST_EVERY_NANO = 100_000_000
 _REQUESTS_PER_EXPORT = 16
-_ALARM_SCORE = to_score(0.0)
 _CULPRIT_AUC = 0.95
 """A call is to blame for an anomaly when its duration tells requests that have it from usual ones this well."""
 _RANDOM_SEED = 1
@@ -131,7 +130,7 @@ def run_traces(data: Path, config: Config, on_file: Callable[[str, int, int], No
                 if scores.shape[1] > 1:
                     figures.blamed += _blamed(scenario, scores)
             flag_all[application].append(flag_everything_f1(labels))
-            alarmed.append(f1_at(ours.max(axis=1), labels, _ALARM_SCORE).recall)
+            alarmed.append(f1_at(ours.max(axis=1), labels, ALARM_SCORE).recall)
             span_count += ours.size
             request_count += len(ours)
     columns = ("PR-AUC", "PR-AUC worst tenth", "F1 (chosen)", "culprit at top 1")

@@ -116,16 +116,16 @@ class StreamScoring:
         """
         batches = split_request(signal, decode(signal, payload), tenant)
         verdicts = self.advance(clock_unix_nano)
+        evicted_before = self._streams.eviction_count
         for batch in batches:
             if not self._takes(batch.key):
                 continue
-            evicted = self._streams.eviction_count
             if self._streams.use(batch.key, self._take_over) is None:
                 verdicts.unscored_items["max_streams"] += len(batch.items)
                 continue
-            verdicts.evicted_streams += self._streams.eviction_count - evicted
             self._changed.add(batch.key)
             self._score_all(self._assembler.add(batch, position), verdicts)
+        verdicts.evicted_streams = self._streams.eviction_count - evicted_before
         return verdicts
 
     def advance(self, clock_unix_nano: int) -> Verdicts:

@@ -60,13 +60,6 @@ class StreamTable:
     def __iter__(self) -> Iterator[TrackedStream]:
         return iter(self._streams.values())
 
-    def __contains__(self, key: StreamKey) -> bool:
-        return key in self._streams
-
-    def keys(self) -> list[StreamKey]:
-        """Return the keys of the streams that are here, the least recently used first."""
-        return list(self._streams)
-
     def use(self, key: StreamKey, take_over: Callable[[TrackedStream, StreamState], None]) -> TrackedStream | None:
         """Return a stream that is about to get records; None if there is no room for it.
 

@@ -89,7 +89,8 @@ class LogReader:
                 return self._lost_before_end(position, end, end_items)
             if end is not None and following > end:
                 return []
-            if lost := self._lost_before(following, position, written):
+            # At its end the log may have begun a segment whose header the disk has not taken yet.
+            if lost := self._lost_before(following, position, written, end_items if following == end else None):
                 return lost
             position = max(position, following)
         return []
@@ -120,11 +121,12 @@ class LogReader:
         before = self._items_before(position)
         return next(segments.walk(self._fd, self._base, position, limit, max_bytes, before), [])
 
-    def _lost_before(self, following: int, position: int, written: int) -> list[LogEntry]:
+    def _lost_before(self, following: int, position: int, written: int, following_items: int | None) -> list[LogEntry]:
         """Return what is lost between the last record of a segment and the segment after it."""
         if position >= following:
             return []
-        before, after = self._items_before(position), self._items_at(following)
+        before = self._items_before(position)
+        after = self._items_at(following) if following_items is None else following_items
         lost = segments.damaged_stretch(position, following, before, after)
         # A log that went on further ahead, at a cursor, has a gap in which nothing ever was.
         return [lost] if lost.entry.item_count or position < written else []

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftlock_otlp.model import LogEnd, LogEntry
+from driftlock_otlp.model import LogEnd
 from driftlock_otlp.storage import segments
 
 _READ_BYTES = 4 << 20
@@ -23,7 +23,7 @@ class Repair:
         end: Where the log ends now.
         torn_bytes: Bytes cut off behind the last record: a write that was never acknowledged.
         unreadable_bytes: Those of them that no torn write leaves behind: what they were is lost.
-        mended_records: Records at the end in whose header one byte was put right.
+        mended_records: Records at the end of the log in whose header one byte was put right.
         has_new_header: Whether the segment's header was damaged or torn.
     """
 
@@ -66,24 +66,14 @@ def repair_last(directory: Path, bases: list[int], fd: int, minimum_end: int) ->
     base = bases[-1]
     stored = segments.segment_items_before(fd, base, segments.segment_path(directory, base))
     limit = base + os.fstat(fd).st_size - segments.SEGMENT_HEADER_BYTES
-    position, first_items, item_count, mended = base, stored, stored, 0
-    while True:
-        for entries in segments.walk(fd, base, position, limit, _READ_BYTES, item_count):
-            if first_items is None:
-                first_items = entries[0].items_before
-            position = entries[-1].next_position
-            item_count = entries[-1].items_before + entries[-1].entry.item_count
-        header = segments.mended_header(fd, base, position, limit)
-        if header is None:
-            break
-        segments.write_fully(fd, [header], position - base + segments.SEGMENT_HEADER_BYTES, os.pwritev)
-        mended += 1
+    passed = _pass_and_mend(fd, base, limit, stored)
+    item_count, mended = passed.item_count, passed.mended
     if item_count is None:
-        item_count = _items_in(directory, bases[:-1])
+        item_count, mended = _items_in(directory, bases[:-1])
     if stored is None:
-        header = segments.encode_segment_header(base, item_count if first_items is None else first_items)
+        header = segments.encode_segment_header(base, item_count if passed.first_items is None else passed.first_items)
         segments.write_fully(fd, [header], 0, os.pwritev)
-    end = max(position, min(minimum_end, limit))
+    end = max(passed.end, min(minimum_end, limit))
     torn_bytes = max(0, limit - end)
     unreadable_bytes = torn_bytes if segments.is_unreadable(fd, base, end, limit) else 0
     os.ftruncate(fd, end - base + segments.SEGMENT_HEADER_BYTES)
@@ -99,15 +89,51 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _items_in(directory: Path, bases: list[int]) -> int:
-    """Return the items in all entries up to the end of these segments, from the last sound entry."""
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A segment from its first record to its last.
+
+    Attributes:
+        end: Position behind the last record.
+        first_items: Items in all entries before the segment; None if nothing says so.
+        item_count: Items in all entries before `end`, likewise.
+        mended: Records in whose header one byte was put right.
+    """
+
+    end: int
+    first_items: int | None
+    item_count: int | None
+    mended: int
+
+
+def _pass_and_mend(fd: int, base: int, limit: int, stored: int | None) -> _Passed:
+    """Pass over all records of a segment; headers behind which nothing is sound are put right if one byte does it."""
+    position, first_items, item_count, mended = base, stored, stored, 0
+    while True:
+        for entries in segments.walk(fd, base, position, limit, _READ_BYTES, item_count):
+            if first_items is None:
+                first_items = entries[0].items_before
+            position = entries[-1].next_position
+            item_count = entries[-1].items_before + entries[-1].entry.item_count
+        header = segments.mended_header(fd, base, position, limit)
+        if header is None:
+            return _Passed(position, first_items, item_count, mended)
+        segments.write_fully(fd, [header], position - base + segments.SEGMENT_HEADER_BYTES, os.pwritev)
+        mended += 1
+
+
+def _items_in(directory: Path, bases: list[int]) -> tuple[int, int]:
+    """Return the items in all entries up to the end of these segments, and how many records were mended for it.
+
+    Asked when the segment behind them has neither header nor record: then nothing but the last record
+    here says how many items there are, so it is put right as it would be at the end of the log.
+    """
     for base in reversed(bases):
-        with segments.segment_path(directory, base).open("rb") as file:
+        path = segments.segment_path(directory, base)
+        with path.open("r+b") as file:
             fd = file.fileno()
             limit = base + os.fstat(fd).st_size - segments.SEGMENT_HEADER_BYTES
-            last: LogEntry | None = None
-            for entries in segments.walk(fd, base, base, limit, _READ_BYTES):
-                last = entries[-1]
-            if last is not None:
-                return last.items_before + last.entry.item_count
-    return 0
+            passed = _pass_and_mend(fd, base, limit, segments.segment_items_before(fd, base, path))
+            if passed.item_count is not None:
+                return passed.item_count, passed.mended
+    return 0, 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.report import table
-from tests.crash.senders import ROLES
+from tests.crash.senders import ITEMS, ROLES
 from tests.crash.trial import Trial
 
 SEED = 20_260_505
@@ -33,7 +33,8 @@ async def test_a_downstream_that_is_away_for_longer_than_the_log_holds_costs_not
         report = await trial.finish()
         print(table(report))
         assert not report.faults, "\n".join(report.faults)
-        assert report.repeated == 0
+        # What the downstream had taken and not yet answered when its connections were cut comes once more.
+        assert report.repeated <= len(ROLES[:4]) * ITEMS
         refused = await asyncio.to_thread(trial.sidecar.total, "driftlock_receiver_items_total", outcome="refused")
         assert refused > 0
         assert await trial.sidecar.stop() == 0

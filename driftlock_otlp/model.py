@@ -86,8 +86,8 @@ class NewEntry:
 
     Attributes:
         signal: The request's signal; None for a clock tick, which has an empty payload and
-            only tells readers that time has passed.
-        payload: The request as OTLP protobuf, uncompressed.
+            only tells readers that time has passed, and for an order to a detector (`orders.py`).
+        payload: The request as OTLP protobuf, uncompressed; or the order.
         item_count: Log records, data points or spans in it.
         received_unix_nano: Wall clock when it was received.
         tenant: Organisation it belongs to.

@@ -88,11 +88,12 @@ async def test_each_entry_begins_where_the_one_before_it_ends(log: TelemetryLog)
     assert log.end().item_count == items
 
 
-async def test_clock_tick_has_no_signal_and_no_payload(log: TelemetryLog) -> None:
-    tick = NewEntry(None, b"", 0, 42)
-    position = await log.append(tick)
+@pytest.mark.parametrize("payload", [b"", b"an order"])
+async def test_clock_ticks_and_orders_have_no_signal(log: TelemetryLog, payload: bytes) -> None:
+    entry = NewEntry(None, payload, 0, 42, "acme")
+    position = await log.append(entry)
     await visible(log, position)
-    assert [read.entry for read in log.read(0, 1)] == [tick]
+    assert [read.entry for read in log.read(0, 1)] == [entry]
 
 
 async def test_read_returns_at_most_max_bytes_but_at_least_one_entry(log: TelemetryLog) -> None:

@@ -19,8 +19,9 @@ from driftlock_otlp.exporter.forward import ForwardRoute, Selection
 from driftlock_otlp.exporter.sending_queue import SendingQueue
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, Outcome, QuarantineSink, Sink
 from driftlock_otlp.interfaces import ExportResult
-from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal
+from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal, StreamKey
 from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.orders import Sensitivity, encode
 from driftlock_otlp.storage import quarantine, usage, verdicts
 from driftlock_otlp.storage.state import StateDatabase, cursors
 from tests.doubles.memory_log import MemoryLog
@@ -382,12 +383,17 @@ async def test_what_waits_is_counted_also_while_a_delivery_hangs(scene: Scene, m
     assert route.last_error == "down"
 
 
-async def test_clock_ticks_move_the_cursor_and_nothing_else(scene: Scene, metrics: Metrics) -> None:
+@pytest.mark.parametrize("selection", [Selection.EVERYTHING, Selection.CLEAN, Selection.TAGGED])
+async def test_clock_ticks_and_orders_move_the_cursor_and_nothing_else(
+    scene: Scene, metrics: Metrics, selection: Selection
+) -> None:
     exporter = FakeExporter()
     await scene.append(signal=None)
     await scene.append("a")
-    await scene.append(signal=None)
-    await scene.start(Selection.EVERYTHING, sink_of(exporter, metrics))
+    order = encode(Sensitivity(StreamKey("logs", "checkout"), 0.001))
+    await scene.log.append(NewEntry(None, order, 0, scene.clock.now))
+    scene.watermark = scene.log.end().position
+    await scene.start(selection, sink_of(exporter, metrics))
     await scene.finish()
     assert bodies(exporter) == ["a"]
     assert scene.outcomes() == {"otlp_grpc:forwarded": 1}

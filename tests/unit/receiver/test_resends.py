@@ -115,7 +115,8 @@ async def test_a_repeat_finds_what_a_caller_who_went_away_has_left(bench: Bench)
 
 async def test_requests_of_the_process_before_are_known(bench: Bench) -> None:
     await bench.send()
-    await bench.log.append(NewEntry(None, b"", 0, bench.now_unix_nano))
+    for payload in (b"", b"an order"):
+        await bench.log.append(NewEntry(None, payload, 0, bench.now_unix_nano))
     after = Bench(bench.log)
     after.recent.load(after.log, 0)
     await after.send()

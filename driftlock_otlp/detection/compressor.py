@@ -1,4 +1,4 @@
-"""Compressed sizes of typed columns; the only module that knows OpenZL.
+"""Typed columns as frames, and how large they are; the only module that knows OpenZL.
 
 OpenZL is called with pinned format version and checksums off, since both change sizes, and
 with a reference held to every buffer until the call returns, since its `Input` keeps none.
@@ -11,7 +11,7 @@ two apart: baselines of one are never compared with windows of the other.
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from driftlock_otlp.errors import CompressorError, ConfigError
 from driftlock_otlp.zstandard import zstd
 
 Array = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int16]
+Unsigned = npt.NDArray[np.unsignedinteger[Any]]
 
 _OPENZL_FORMAT_VERSION = 27
 _CHECKSUM_OFF = 2
@@ -42,6 +43,22 @@ class Compressor(Protocol):
 
         Raises:
             CompressorError: The library failed.
+        """
+        ...
+
+    def compress(self, column: Array | Unsigned) -> bytes:
+        """Return the frame whose size `compressed_size` tells; empty for an empty column.
+
+        Raises:
+            CompressorError: The library failed.
+        """
+        ...
+
+    def decompress(self, frame: bytes) -> bytes:
+        """Return the bytes of the column that a frame was made of.
+
+        Raises:
+            CompressorError: It is no frame of this compressor, or a damaged one.
         """
         ...
 
@@ -73,15 +90,30 @@ class OpenZLCompressor:
 
     def compressed_size(self, column: Array) -> int:
         """See `Compressor`."""
+        return len(self.compress(column))
+
+    def compress(self, column: Array | Unsigned) -> bytes:
+        """See `Compressor`."""
         if column.size == 0:
-            return 0
+            return b""
         buffer = np.ascontiguousarray(column)
         try:
-            return len(self._context.compress([self._ext.Input(self._ext.Type.Numeric, buffer)]))
+            frame: bytes = self._context.compress([self._ext.Input(self._ext.Type.Numeric, buffer)])
         except RuntimeError as error:
             raise CompressorError(
                 f"OpenZL could not compress {buffer.size} values of {buffer.dtype}: {error}"
             ) from error
+        return frame
+
+    def decompress(self, frame: bytes) -> bytes:
+        """See `Compressor`."""
+        if not frame:
+            return b""
+        try:
+            (output,) = self._ext.DCtx().decompress(frame)
+        except (RuntimeError, ValueError) as error:
+            raise CompressorError(f"this is no sound OpenZL frame: {error}") from error
+        return bytes(output.content.as_bytes())
 
 
 class ZstdCompressor:
@@ -101,13 +133,24 @@ class ZstdCompressor:
 
     def compressed_size(self, column: Array) -> int:
         """See `Compressor`."""
+        return len(self.compress(column))
+
+    def compress(self, column: Array | Unsigned) -> bytes:
+        """See `Compressor`."""
         if column.size == 0:
-            return 0
+            return b""
         try:
             data = np.ascontiguousarray(column).tobytes()
-            return len(self._context.compress(data, zstd.ZstdCompressor.FLUSH_FRAME))
+            return self._context.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
         except zstd.ZstdError as error:
             raise CompressorError(f"zstd could not compress {column.size} values: {error}") from error
+
+    def decompress(self, frame: bytes) -> bytes:
+        """See `Compressor`."""
+        try:
+            return zstd.decompress(frame) if frame else b""
+        except zstd.ZstdError as error:
+            raise CompressorError(f"this is no sound zstd frame: {error}") from error
 
 
 def new_compressor(choice: Literal["auto", "openzl", "zstd"]) -> Compressor:

@@ -130,6 +130,8 @@ class WindowScore:
         is_sparse: Judged record by record alone: the window holds too little to compare.
         records: Evidence record by record, one entry for each of the stream's record scorers, whose
             claims come first.
+        past: Surprise of the strongest claim in each window of the calibration, ascending, float64: what
+            the p-value ranks this window among; None where it is not a rank.
     """
 
     columns: Columns
@@ -152,6 +154,7 @@ class WindowScore:
     is_sparse: bool = False
     is_of_records: bool = False
     records: list[RecordEvidence | None] = field(default_factory=list)
+    past: Floats | None = None
 
     @property
     def score(self) -> float:
@@ -417,6 +420,7 @@ class StreamDetector:
         strongest = float(score.column_bits.max())
         score.bits = calibration.window_bits(strongest)
         score.p_value = calibration.p_value(strongest)
+        score.past = calibration.past
         # A conformal p-value cannot fall below 1/(n+1); while the calibration is young the tail decides.
         level = self._settings.significance
         can_rank = (1 + len(calibration.past)) * level >= 1.0

@@ -23,6 +23,7 @@ from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, Strea
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
+from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle
 from driftlock_otlp.windowing.stream_table import StreamState, StreamTable
 from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, split_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
@@ -72,6 +73,7 @@ class StreamScoring:
         compressor: Judges order and structure.
         partition: (index, count): takes the streams whose stable hash falls to `index`.
         with_records: Also return the score of every record.
+        with_evidence: Also return a bundle of evidence for each anomaly that begins.
         load: Returns the state of a stream that was evicted before, None if there is none: what
             `changes` told of it last.
     """
@@ -83,12 +85,14 @@ class StreamScoring:
         partition: tuple[int, int] = (0, 1),
         *,
         with_records: bool = False,
+        with_evidence: bool = False,
         load: Callable[[StreamKey], StreamState | None] = lambda _: None,
     ) -> None:
         self._config = config
         self._compressor = compressor
         self._partition = partition
         self._with_records = with_records
+        self._evidence_pace = EvidencePace() if with_evidence else None
         self._assembler = WindowAssembler(config.windows)
         self._streams = StreamTable(
             config.detection.max_streams, self._new_stream, self._assembler.has_open, self._evicted_state, load
@@ -290,6 +294,8 @@ class StreamScoring:
             anomaly = self._anomaly(stream, window, score)
             stream.anomaly_id = anomaly.id
             verdicts.opened.append(anomaly)
+            if self._evidence_pace is not None and self._evidence_pace.admits(window.closed_unix_nano):
+                verdicts.evidence.append((anomaly.id, self._bundle(stream, anomaly, window, duration_s, score)))
         if score.is_anomalous:
             _add_ranges(window, stream.anomaly_id, verdicts.diverted)
         if score.is_resolved:
@@ -302,6 +308,17 @@ class StreamScoring:
         stream.window_count += 1
         detector.learn_one(score)
         stream.last_event_unix_nano = max(last, previous)
+
+    def _bundle(
+        self, stream: TrackedStream, anomaly: Anomaly, window: Window, duration_s: float, score: WindowScore
+    ) -> bytes:
+        kind = stream.key.kind
+        quotes = score.columns.is_content_free or self._config.quote_max_bytes(kind) > 0
+        judged = Judged(
+            anomaly.id, stream.key, stream.fingerprint, self._settings[kind], window.closed_unix_nano, duration_s, score
+        )
+        told = {"severity": anomaly.severity, "explanation": anomaly.explanation, "evidence": anomaly.evidence}
+        return make_bundle(judged, stream.detector.state(), told, self._compressor, quotes_labels=quotes)
 
     def _record_scores(self, stream: TrackedStream, window: Window, score: WindowScore) -> RecordScores:
         margins = stream.detector.record_margins(score)

@@ -41,6 +41,7 @@ class Verdicts:
         diverted: Ranges of anomalous items by position of their request.
         windows: Number of windows by (kind, outcome).
         facts: What is kept of every scored window.
+        evidence: (anomaly id, bundle) of anomalies that began.
         unscored_items: Items that no window took, by reason.
         evicted_streams: Streams that made room for others.
         records: Scores record by record, if asked for.
@@ -51,6 +52,7 @@ class Verdicts:
     diverted: dict[int, list[ItemRange]] = field(default_factory=dict)
     windows: Counter[tuple[str, str]] = field(default_factory=Counter)
     facts: list[WindowFacts] = field(default_factory=list)
+    evidence: list[tuple[str, bytes]] = field(default_factory=list)
     unscored_items: Counter[str] = field(default_factory=Counter)
     evicted_streams: int = 0
     records: list[RecordScores] = field(default_factory=list)

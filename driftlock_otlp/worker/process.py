@@ -79,7 +79,11 @@ class Worker:
         most_streams = config.detection.max_streams
         self._checkpoint = Checkpoint(Path(start.checkpoint_path), most_streams * _EVICTED_PER_STREAM)
         self._scoring = StreamScoring(
-            config, new_compressor(config.detection.compressor), (start.index, start.count), load=self._load
+            config,
+            new_compressor(config.detection.compressor),
+            (start.index, start.count),
+            with_evidence=config.detection.evidence_max_bytes > 0,
+            load=self._load,
         )
         place = self._checkpoint.place()
         if place is None:
@@ -223,6 +227,7 @@ class Worker:
             progress.resolved.extend(part.resolved)
             progress.diverted.extend(part.diverted.items())
             progress.facts.extend(part.facts)
+            progress.evidence.extend(part.evidence)
             progress.windows.extend((kind, outcome, n) for (kind, outcome), n in part.windows.items())
             progress.unscored_items.extend(part.unscored_items.items())
             progress.evicted_streams += part.evicted_streams

@@ -36,6 +36,14 @@ class UnauthenticatedError(PermanentError):
     """The request carries no valid credentials (HTTP 401, gRPC UNAUTHENTICATED)."""
 
 
+class ForbiddenError(PermanentError):
+    """Who asks is known and may not (HTTP 403, gRPC PERMISSION_DENIED)."""
+
+
+class NotFoundError(PermanentError):
+    """What is asked for does not exist, or belongs to somebody else (HTTP 404, gRPC NOT_FOUND)."""
+
+
 class DownstreamRejectedError(PermanentError):
     """A downstream endpoint refused the data for good."""
 

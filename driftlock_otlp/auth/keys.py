@@ -23,6 +23,7 @@ import structlog
 import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
+from driftlock_otlp.auth.roles import Role
 from driftlock_otlp.config.values import PositiveDuration, Section, Size
 from driftlock_otlp.errors import ConfigError, UnauthenticatedError
 
@@ -39,6 +40,7 @@ class StoredKey(Section):
     id: str = Field(pattern="^[0-9a-f]{12}$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     name: str = ""
+    role: Role = Role.SENDER
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None
@@ -85,11 +87,26 @@ class NewKey:
     stored: StoredKey
 
 
-def new_key(name: str, now: datetime, expires: datetime | None) -> NewKey:
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    """Whose key it is, and what it is for.
+
+    Attributes:
+        organization: Its organisation.
+        key_id: The key's id, which is no secret.
+        role: What it may do.
+    """
+
+    organization: str
+    key_id: str
+    role: Role
+
+
+def new_key(name: str, now: datetime, expires: datetime | None, role: Role = Role.SENDER) -> NewKey:
     """Make a key of 256 random bits."""
     key_id = secrets.token_hex(6)
     text = f"dl_{key_id}_{secrets.token_urlsafe(32)}"
-    stored = StoredKey(id=key_id, sha256=_hash(text), name=name, created=now, expires=expires)
+    stored = StoredKey(id=key_id, sha256=_hash(text), name=name, role=role, created=now, expires=expires)
     return NewKey(text, stored)
 
 
@@ -139,7 +156,7 @@ def write_key_file(path: Path, file: KeyFile) -> None:
         ConfigError: It cannot be written.
     """
     tree = file.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    text = "# API keys of senders, as SHA-256. Kept with `driftlock-otlp keys`.\n"
+    text = "# API keys, as SHA-256. Kept with `driftlock-otlp keys`.\n"
     text += yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     target = path.resolve()  # A link stays a link.
     try:
@@ -183,8 +200,8 @@ class KeyRing:
         """Every organisation by its name."""
         return self._file.organizations
 
-    def organization_of(self, key: str, now: datetime | None = None) -> str:
-        """Return the organisation that a key belongs to.
+    def owner_of(self, key: str, now: datetime | None = None) -> KeyOwner:
+        """Return whom a key belongs to, and what it may do.
 
         Every refusal reads the same and takes the same path: a sender learns nothing of which
         keys exist. Why is in the log.
@@ -198,7 +215,7 @@ class KeyRing:
         if owner is not None and is_right:
             state = owner[1].state(now or datetime.now(UTC))
             if state == "active":
-                return owner[0]
+                return KeyOwner(owner[0], owner[1].id, owner[1].role)
             _logger.warning("key_refused", key_id=owner[1].id, organization=owner[0], reason=state)
         raise UnauthenticatedError("the API key is not valid; ask for another one")
 

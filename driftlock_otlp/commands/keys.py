@@ -15,25 +15,31 @@ from driftlock_otlp.auth.keys import (
     read_key_file,
     write_key_file,
 )
+from driftlock_otlp.auth.roles import Role
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.commands.terminal import cell, counted, plain_table, standard_output
 from driftlock_otlp.errors import ConfigError
 
 _DESCRIPTION = """\
-API keys of the organisations that may send. A key is shown once, when it is made: the key file
-holds its SHA-256 alone. A running sidecar follows the file within a second, so a key can be
-added, replaced and revoked without a restart.
+API keys of organisations: to send with, and to look at and act on what was found. A key is shown
+once, when it is made: the key file holds its SHA-256 alone. A running sidecar follows the file
+within a second, so a key can be added, replaced and revoked without a restart.
 
 Name the key file with --file, or a configuration whose auth.keys_file names it with --config.
 
 examples:
   driftlock-otlp keys create --file keys.yaml --organization acme --name ci
+  driftlock-otlp keys create --file keys.yaml --organization acme --name ann --role operator
   driftlock-otlp keys list --file keys.yaml
   driftlock-otlp keys revoke --file keys.yaml 4f1c09b2a7de"""
 
 _CREATE = """\
 Make a key and add it to the file, which is created if it does not exist. The key is printed to
-standard output, and cannot be shown again."""
+standard output, and cannot be shown again.
+
+A key has one role. sender: sends telemetry, and can do nothing else. viewer: reads anomalies,
+incidents, streams, usage and the audit trail over the management API. operator: also acts on them.
+admin: also changes how detection works, and may send."""
 
 _LIST = """\
 List every key with its state; never the key itself."""
@@ -50,6 +56,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     revoking = actions.add_parser("revoke", help="refuse a key", description=_REVOKE, formatter_class=raw)
     creating.add_argument("--organization", metavar="NAME", required=True, help="whose key it is")
     creating.add_argument("--name", metavar="TEXT", default="", help="what it is for")
+    creating.add_argument("--role", choices=[*Role], default=Role.SENDER, help="what it may do; without it, send")
     creating.add_argument("--expires", metavar="DAYS", type=int, help="days until it is refused; without it, never")
     revoking.add_argument("id", metavar="ID", help="the key's id: the twelve digits after dl_")
     for action in (creating, listing, revoking):
@@ -78,14 +85,15 @@ def _create(path: Path, arguments: argparse.Namespace) -> int:
     now = datetime.now(UTC).replace(microsecond=0)
     expires = None if arguments.expires is None else now + timedelta(days=arguments.expires)
     file = read_key_file(path, may_be_missing=True)
-    key = new_key(arguments.name, now, expires)
+    key = new_key(arguments.name, now, expires, Role(arguments.role))
     owner = file.organizations.get(arguments.organization, Organization())
     owner = owner.model_copy(update={"keys": (*owner.keys, key.stored)})
     write_key_file(path, KeyFile(organizations={**file.organizations, arguments.organization: owner}))
     print(key.text)
     print(
-        f"Key {key.stored.id} of {arguments.organization} is in {path}. Keep the line above: it cannot be shown again."
-        "\nSenders show it as `authorization: Bearer <key>` or `x-api-key: <key>`.",
+        f"Key {key.stored.id} of {arguments.organization} is in {path}, with the role {key.stored.role}."
+        " Keep the line above: it cannot be shown again."
+        "\nShow it as `authorization: Bearer <key>` or `x-api-key: <key>`.",
         file=sys.stderr,
     )
     return 0
@@ -95,13 +103,14 @@ def _list(path: Path) -> int:
     file = read_key_file(path)
     now = datetime.now(UTC)
     console = standard_output()
-    table = plain_table("ORGANIZATION", "ID", "NAME", "STATE", "CREATED", "EXPIRES")
+    table = plain_table("ORGANIZATION", "ID", "NAME", "ROLE", "STATE", "CREATED", "EXPIRES")
     count = 0
     for name, organization in sorted(file.organizations.items()):
         for key in organization.keys:
             count += 1
             expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d}"
-            table.add_row(cell(name), key.id, cell(key.name), key.state(now), f"{key.created:%Y-%m-%d}", expires)
+            state, created = key.state(now), f"{key.created:%Y-%m-%d}"
+            table.add_row(cell(name), key.id, cell(key.name), key.role.value, state, created, expires)
     if not count:
         console.print(f"{path} holds no keys. `driftlock-otlp keys create` makes one.")
         return 0
@@ -130,4 +139,4 @@ def _revoke(path: Path, key_id: str) -> int:
     return 0
 
 
-COMMAND = Command("keys", "API keys of the organisations that may send", _DESCRIPTION, _add_arguments, _run)
+COMMAND = Command("keys", "API keys of organisations", _DESCRIPTION, _add_arguments, _run)

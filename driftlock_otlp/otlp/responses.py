@@ -21,6 +21,8 @@ from google.rpc.status_pb2 import Status
 
 from driftlock_otlp.errors import (
     DecodeError,
+    ForbiddenError,
+    NotFoundError,
     PayloadTooLargeError,
     PermanentError,
     RateLimitedError,
@@ -86,6 +88,8 @@ _INTERNAL = _Codes(grpc.StatusCode.INTERNAL, code_pb2.INTERNAL, 500)
 _CODES: tuple[tuple[type[Exception], _Codes], ...] = (
     (PayloadTooLargeError, _Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED, 413)),
     (UnauthenticatedError, _Codes(grpc.StatusCode.UNAUTHENTICATED, code_pb2.UNAUTHENTICATED, 401)),
+    (ForbiddenError, _Codes(grpc.StatusCode.PERMISSION_DENIED, code_pb2.PERMISSION_DENIED, 403)),
+    (NotFoundError, _Codes(grpc.StatusCode.NOT_FOUND, code_pb2.NOT_FOUND, 404)),
     (RateLimitedError, _Codes(grpc.StatusCode.RESOURCE_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED, 429)),
     (PermanentError, _Codes(grpc.StatusCode.INVALID_ARGUMENT, code_pb2.INVALID_ARGUMENT, 400)),
     (RetryableError, _Codes(grpc.StatusCode.UNAVAILABLE, code_pb2.UNAVAILABLE, 503)),

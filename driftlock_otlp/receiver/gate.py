@@ -10,16 +10,17 @@ from collections.abc import Callable
 import structlog
 
 from driftlock_otlp.auth.budget import TokenBucket
+from driftlock_otlp.auth.credentials import shown_key
 from driftlock_otlp.auth.keys import KeyRing, OwnLimits
+from driftlock_otlp.auth.roles import Permission
 from driftlock_otlp.config.receivers import AuthConfig, LimitsConfig
-from driftlock_otlp.errors import ConfigError, RateLimitedError, RetryableError, UnauthenticatedError
+from driftlock_otlp.errors import ConfigError, ForbiddenError, RateLimitedError, RetryableError
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.receiver.admission import Admission, Reservation
 
 _logger = structlog.get_logger(__name__)
 
 _LOOK_S = 1.0
-_BEARER = "bearer "
 
 
 class Tenant:
@@ -143,17 +144,23 @@ class Gate:
 
         Raises:
             UnauthenticatedError: There is no valid key.
+            ForbiddenError: The key is not one to send with.
         """
         if self._keys is None:
             return self._anonymous
-        keys = {key for key in (_bearer(authorization), (api_key or "").strip()) if key}
-        if len(keys) != 1:
-            raise UnauthenticatedError(
-                "an API key is required: send authorization: Bearer <key>, or x-api-key: <key>"
-                if not keys
-                else "authorization and x-api-key hold different keys; send one of them"
-            )
-        return self._tenant(self._keys, self._keys.organization_of(keys.pop()))
+        owner = self._keys.owner_of(shown_key(authorization, api_key))
+        if Permission.INGEST not in owner.role.permissions:
+            raise ForbiddenError(f"a key of the role {owner.role} may not {Permission.INGEST.value}")
+        return self.tenant(owner.organization)
+
+    @property
+    def keys(self) -> KeyRing | None:
+        """The keys in force, which are watched while the gate is open; None if nobody authenticates."""
+        return self._keys
+
+    def tenant(self, organization: str) -> Tenant:
+        """Return what is known of an organisation of the key file; of whoever sends, without keys."""
+        return self._anonymous if self._keys is None else self._tenant(self._keys, organization)
 
     def admit(self, tenant: Tenant, n_bytes: int) -> Reservation:
         """Reserve room for a request; leave the returned context to release it.
@@ -201,8 +208,3 @@ def _limits(default: LimitsConfig, own: OwnLimits) -> LimitsConfig:
     if own == OwnLimits():
         return default
     return default.model_copy(update=own.model_dump(exclude_none=True))
-
-
-def _bearer(authorization: str | None) -> str:
-    text = (authorization or "").strip()
-    return text[len(_BEARER) :].strip() if text.lower().startswith(_BEARER) else ""

@@ -45,7 +45,7 @@ def test_a_key_leads_to_its_organisation(path: Path) -> None:
     one, other = made(), made()
     write(path, acme=one, globex=other)
     ring = KeyRing(path)
-    assert (ring.organization_of(one.text), ring.organization_of(other.text)) == ("acme", "globex")
+    assert (ring.owner_of(one.text).organization, ring.owner_of(other.text).organization) == ("acme", "globex")
 
 
 def test_an_organisation_has_several_keys_and_limits_of_its_own(path: Path) -> None:
@@ -54,7 +54,7 @@ def test_an_organisation_has_several_keys_and_limits_of_its_own(path: Path) -> N
     owner = Organization(limits=limits, keys=tuple(key.stored for key in keys))
     write_key_file(path, KeyFile(organizations={"acme": owner}))
     ring = KeyRing(path)
-    assert {ring.organization_of(key.text) for key in keys} == {"acme"}
+    assert {ring.owner_of(key.text).organization for key in keys} == {"acme"}
     assert ring.organizations["acme"].limits == limits
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_key_is_refused_and_learns_nothing(path: Path, kind: int) -> Non
     key = made()
     write(path, acme=key)
     with pytest.raises(UnauthenticatedError) as caught:
-        KeyRing(path).organization_of(wrong_keys(key)[kind])
+        KeyRing(path).owner_of(wrong_keys(key)[kind])
     assert str(caught.value) == "the API key is not valid; ask for another one"
 
 
@@ -104,11 +104,11 @@ def test_expired_and_revoked_keys_are_refused_with_the_reason_in_the_log_alone(p
     with structlog.testing.capture_logs() as logs:
         for key in (expired, revoked):
             with pytest.raises(UnauthenticatedError, match="not valid"):
-                ring.organization_of(key.text, NOW)
+                ring.owner_of(key.text, NOW)
     assert [(entry["key_id"], entry["reason"]) for entry in logs] == [
         (expired.stored.id, "expired"), (revoked.stored.id, "revoked"),
     ]  # fmt: skip
-    assert ring.organization_of(expired.text, NOW - timedelta(seconds=1)) == "acme"
+    assert ring.owner_of(expired.text, NOW - timedelta(seconds=1)).organization == "acme"
 
 
 def test_a_changed_file_is_followed_and_an_unchanged_one_not_read(path: Path) -> None:
@@ -118,9 +118,9 @@ def test_a_changed_file_is_followed_and_an_unchanged_one_not_read(path: Path) ->
     assert ring.refresh() is False
     write(path, acme=new)
     assert ring.refresh() is True
-    assert ring.organization_of(new.text) == "acme"
+    assert ring.owner_of(new.text).organization == "acme"
     with pytest.raises(UnauthenticatedError):
-        ring.organization_of(old.text)
+        ring.owner_of(old.text)
 
 
 def test_a_file_that_becomes_unusable_leaves_the_keys_in_force(path: Path) -> None:
@@ -131,15 +131,15 @@ def test_a_file_that_becomes_unusable_leaves_the_keys_in_force(path: Path) -> No
         path.write_text(text)
         with pytest.raises(ConfigError):
             ring.refresh()
-        assert ring.organization_of(key.text) == "acme"
+        assert ring.owner_of(key.text).organization == "acme"
     path.unlink()
     with pytest.raises(ConfigError, match="there is no such key file"):
         ring.refresh()
-    assert ring.organization_of(key.text) == "acme"
+    assert ring.owner_of(key.text).organization == "acme"
     write(path, acme=made())
     assert ring.refresh() is True
     with pytest.raises(UnauthenticatedError):
-        ring.organization_of(key.text)
+        ring.owner_of(key.text)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from driftlock_otlp.__main__ import main
 from driftlock_otlp.auth.keys import KeyRing
+from driftlock_otlp.auth.roles import Role
 from driftlock_otlp.errors import UnauthenticatedError
 
 
@@ -24,7 +25,7 @@ def test_a_key_is_printed_once_and_works(path: Path, capsys: pytest.CaptureFixtu
     assert create(path, "--organization", "acme", "--name", "ci") == 0
     captured = capsys.readouterr()
     key = captured.out.strip()
-    assert KeyRing(path).organization_of(key) == "acme"
+    assert KeyRing(path).owner_of(key).organization == "acme"
     assert "cannot be shown again" in captured.err
     assert key not in captured.err
     assert main(["keys", "list", "--file", str(path)]) == 0
@@ -43,8 +44,8 @@ def test_keys_add_up_and_one_is_revoked(path: Path, capsys: pytest.CaptureFixtur
     assert f"Revoked key {revoked}" in capsys.readouterr().out
     ring = KeyRing(path)
     with pytest.raises(UnauthenticatedError):
-        ring.organization_of(keys[0])
-    assert [ring.organization_of(key) for key in keys[1:]] == ["acme", "globex"]
+        ring.owner_of(keys[0])
+    assert [ring.owner_of(key).organization for key in keys[1:]] == ["acme", "globex"]
     main(["keys", "list", "--file", str(path)])
     listed = capsys.readouterr().out
     assert listed.count("active") == 2
@@ -80,3 +81,14 @@ def test_mistakes_are_answered_with_the_remedy(path: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert main(["keys", "revoke", "--file", str(path), "0" * 12]) == 1
     assert "has no key '000000000000'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+def test_a_key_has_the_role_it_was_made_with_and_sends_if_none_was_named(
+    path: Path, capsys: pytest.CaptureFixture[str], role: Role | None
+) -> None:
+    assert create(path, "--organization", "acme", *(("--role", role.value) if role else ())) == 0
+    key = capsys.readouterr().out.strip()
+    assert KeyRing(path).owner_of(key).role == (role or Role.SENDER)
+    main(["keys", "list", "--file", str(path)])
+    assert (role or Role.SENDER).value in capsys.readouterr().out

@@ -149,10 +149,36 @@ class AnomalySeverity(Enum):
 
 
 class AnomalyState(Enum):
-    """Where an anomaly is in its life."""
+    """What the data do: where an anomaly is in its life; the detector alone says so."""
 
     OPEN = "open"
+    ONGOING = "ongoing"
     RESOLVED = "resolved"
+
+
+class AnomalyStatus(Enum):
+    """What people do about an anomaly."""
+
+    NEW = "new"
+    ACKNOWLEDGED = "acknowledged"
+    INVESTIGATING = "investigating"
+    DISMISSED = "dismissed"
+
+
+class AnomalyLevel(Enum):
+    """How far an anomaly is to be heard, each level above the one before."""
+
+    NOTICE = "notice"
+    PAGE = "page"
+    FLEET = "fleet"
+
+    @property
+    def rank(self) -> int:
+        """Its place among the levels, from 0."""
+        return _LEVEL_RANKS[self]
+
+
+_LEVEL_RANKS = {level: rank for rank, level in enumerate(AnomalyLevel)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +239,12 @@ class Anomaly:
         compressor: Name and version of the compressor.
         resolved_unix_nano: Event time of its end; 0 while open.
         resolution: How it ended: `recovered` or `adopted`; empty while open.
+        status: Value of an `AnomalyStatus`.
+        level: Value of an `AnomalyLevel`.
+        incident_id: The incident it belongs to; empty if none.
+        is_suppressed: Whether it fell under a suppression or a maintenance window: recorded, and nothing more.
+        window_count: Windows that belong to it so far, at least 1.
+        last_unix_nano: Event time of the end of the last of them; 0 if that is the first.
     """
 
     id: str
@@ -245,6 +277,12 @@ class Anomaly:
     compressor: str
     resolved_unix_nano: int = 0
     resolution: str = ""
+    status: str = AnomalyStatus.NEW.value
+    level: str = AnomalyLevel.NOTICE.value
+    incident_id: str = ""
+    is_suppressed: bool = False
+    window_count: int = 1
+    last_unix_nano: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,7 +275,9 @@ class Service:
     async def _keep_house(self) -> None:
         """Let go of what every cursor has passed, and of what is beyond its limits."""
         quarantine = self._config.forward.quarantine
-        retention = Retention(self._state, quarantine.max_bytes, quarantine.max_age, self.metrics, time.time_ns)
+        retention = Retention(
+            self._state, quarantine.max_bytes, quarantine.max_age, self._config.anomalies, self.metrics, time.time_ns
+        )
         while True:
             is_filling = self._log.held_bytes > self._config.queue.max_bytes / 2
             await asyncio.sleep(_HASTY_S if is_filling else _HOUSEKEEPING_S)

@@ -22,6 +22,22 @@ class QueueConfig(Section):
     max_bytes: Size = Field(default=4 << 30, description="Most the log may hold; then senders are told to wait.")
 
 
+class AnomaliesConfig(Section):
+    """`anomalies`: how long what was found is kept."""
+
+    max_age: PositiveDuration = Field(
+        default=90 * 86_400.0,
+        description="Anomalies are kept this long after they were found, unless something of them is withheld.",
+    )
+    max_count: int = Field(
+        default=1_000_000, ge=1, description="Anomalies kept; beyond it the oldest that have ended go first."
+    )
+    history_max_age: PositiveDuration = Field(
+        default=3 * 365 * 86_400.0,
+        description="The record of who did what is kept this long, also about anomalies that are gone.",
+    )
+
+
 class ApiConfig(Section):
     """`api`: metrics, health and management."""
 

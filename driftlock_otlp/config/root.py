@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from driftlock_otlp.config.detection import DetectionConfig, WindowConfig, WindowsConfig
 from driftlock_otlp.config.exporter_checks import check_exporter
 from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, ForwardConfig, exporter_type
-from driftlock_otlp.config.operation import ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
+from driftlock_otlp.config.operation import AnomaliesConfig, ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
 from driftlock_otlp.config.values import Section, did_you_mean
 
@@ -38,6 +38,7 @@ class Config(Section):
     events: EventsConfig = Field(default=EventsConfig(), description="Where anomaly events go.")
     windows: WindowsConfig = Field(default=WindowsConfig(), description="Windows per kind of stream.")
     detection: DetectionConfig = Field(default=DetectionConfig(), description="When a window is odd.")
+    anomalies: AnomaliesConfig = Field(default=AnomaliesConfig(), description="How long what was found is kept.")
     queue: QueueConfig = Field(default=QueueConfig(), description="The durable log and state.")
     api: ApiConfig = Field(default=ApiConfig(), description="Metrics, health and management.")
     extensions: ExtensionsConfig = Field(default=ExtensionsConfig(), description="Of the Collector's extensions.")

@@ -1,51 +1,167 @@
-"""The anomalies that were found, and whether they still go on."""
+"""The anomalies that were found: whether they still go on, and what people have done about them.
+
+A short row holds what changes and what is searched; beside it stands the anomaly as the detector told
+of it first. Times are event times unless they are said to be on the wall clock.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
-from driftlock_otlp.model import Anomaly, AnomalyState
+from driftlock_otlp.model import Anomaly, AnomalyLevel, AnomalyState, AnomalyStatus
+from driftlock_otlp.storage import history
+from driftlock_otlp.storage.schema import searched_text
 from driftlock_otlp.storage.state import MAX_INTEGER
 
-MOST_ANOMALIES = 20_000
-"""Anomalies kept; older ones that are over are pruned."""
+_MOST_SCANNED = 20_000
+"""Rows looked at for one page; then it ends, however full."""
+_MOST_TEXTS = 4_000
+"""The same where each row's text must be read."""
+
+_ROW = (
+    "document, state, status, severity, level, incident_id, is_suppressed, window_count, last_unix_nano,"
+    " resolved_unix_nano, resolution"
+)
+_JOINED = "anomalies JOIN anomaly_documents USING (number)"
+_INDEXED = {
+    "incident_id": "incident",
+    "service": "service",
+    "tenant": "tenant",
+    "status": "status",
+    "state": "state",
+    "level": "level",
+    "severity": "severity",
+    "kind": "kind",
+}
+"""Columns with an index, by what filters and indexes call them; of several as common ones the first leads."""
+_CONDITIONS = (
+    ("score >= :min_score", "min_score"),
+    ("p_value <= :max_p_value", "max_p_value"),
+    ("is_suppressed = :is_suppressed", "is_suppressed"),
+    ("instr((SELECT text FROM anomaly_documents AS d WHERE d.number = scanned.number), :text) > 0", "text"),
+)
+_IS_FREE = "id NOT IN (SELECT anomaly_id FROM quarantine_anomalies)"
+_LAST = (MAX_INTEGER, "\U0010ffff")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Anomaly).decode
 
 
-def record(connection: sqlite3.Connection, anomaly: Anomaly) -> bool:
-    """Store an anomaly under its id, replacing what is known of it.
+@dataclass(frozen=True, slots=True)
+class AnomalyFilter:
+    """Which anomalies are meant: those that fit everything given; None takes all.
 
-    An anomaly that has been resolved stays so: a replay that finds it open again changes nothing.
+    Attributes:
+        tenant: Organisation, exactly.
+        since_unix_nano: Least event time of detection.
+        until_unix_nano: Event time of detection that is too late already.
+        kind: Value of a `StreamKind`.
+        service: Name of the service, exactly.
+        state: Value of an `AnomalyState`.
+        status: Value of an `AnomalyStatus`.
+        severity: Label of an `AnomalySeverity`.
+        level: Value of an `AnomalyLevel`.
+        incident: Id of the incident they belong to.
+        min_score: Least score.
+        max_p_value: Largest p-value.
+        text: What their explanation or template contains, in whichever case.
+        is_suppressed: Whether they were suppressed.
+    """
+
+    tenant: str | None = None
+    since_unix_nano: int | None = None
+    until_unix_nano: int | None = None
+    kind: str | None = None
+    service: str | None = None
+    state: str | None = None
+    status: str | None = None
+    severity: str | None = None
+    level: str | None = None
+    incident: str | None = None
+    min_score: float | None = None
+    max_p_value: float | None = None
+    text: str | None = None
+    is_suppressed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyPage:
+    """A part of a list.
+
+    Attributes:
+        anomalies: Newest first.
+        next_cursor: Where the next page begins; None at the end of the list. A page may be shorter than
+            was asked for, or empty, and yet not the last: looking for what is rare takes several.
+    """
+
+    anomalies: list[Anomaly]
+    next_cursor: str | None
+
+
+def record(connection: sqlite3.Connection, anomaly: Anomaly, now_unix_nano: int) -> bool:
+    """Store an anomaly under its id, unless it is known.
+
+    A known one stays as it is, whatever a replay finds again: it may have gone on or ended since.
+
+    Args:
+        connection: The state database.
+        anomaly: What was found.
+        now_unix_nano: Wall clock.
 
     Returns:
         True if it was not known before.
     """
-    known = _load(connection, anomaly.id)
-    if known is not None and known.state == AnomalyState.RESOLVED.value and anomaly.state != known.state:
-        return False
-    connection.execute(
-        "INSERT INTO anomalies (id, kind, service, name, tenant, state, severity, detected_unix_nano, document)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET state = excluded.state, severity = excluded.severity,"
-        " detected_unix_nano = excluded.detected_unix_nano, document = excluded.document",
+    detected = min(anomaly.detected_unix_nano, MAX_INTEGER)
+    key = anomaly.stream
+    inserted = connection.execute(
+        "INSERT INTO anomalies (id, kind, service, name, tenant, state, status, severity, level, incident_id,"
+        " is_suppressed, score, p_value, detected_unix_nano, window_count, last_unix_nano, told_unix_nano,"
+        " recorded_unix_nano, resolved_unix_nano, resolution)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
-            anomaly.id,
-            anomaly.stream.kind,
-            anomaly.stream.service,
-            anomaly.stream.name,
-            anomaly.stream.tenant,
-            anomaly.state,
-            anomaly.severity,
-            min(anomaly.detected_unix_nano, MAX_INTEGER),
-            _encode(anomaly),
+            *(anomaly.id, key.kind, key.service, key.name, key.tenant),
+            *(anomaly.state, anomaly.status, anomaly.severity, anomaly.level, anomaly.incident_id),
+            *(anomaly.is_suppressed, anomaly.score, anomaly.p_value, detected, anomaly.window_count),
+            *(min(anomaly.last_unix_nano, MAX_INTEGER) or detected, detected, now_unix_nano),
+            *(min(anomaly.resolved_unix_nano, MAX_INTEGER), anomaly.resolution),
         ),
     )
-    return known is None
+    if inserted.rowcount != 1:
+        return False
+    connection.execute(
+        "INSERT INTO anomaly_documents (number, text, document) VALUES (?, ?, ?)",
+        (inserted.lastrowid, searched_text(anomaly.explanation, anomaly.template), _encode(anomaly)),
+    )
+    return True
+
+
+def go_on(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int, window_count: int, severity: str) -> bool:
+    """Say that further windows belong to an anomaly.
+
+    Args:
+        connection: The state database.
+        anomaly_id: Its whole id.
+        at_unix_nano: Event time of the end of the last of them.
+        window_count: How many belong to it by now.
+        severity: How bad it is by now: label of an `AnomalySeverity`.
+
+    Returns:
+        True if that is news; False if as many were known, or it is unknown or over.
+    """
+    changed = connection.execute(
+        "UPDATE anomalies SET state = ?, window_count = ?, last_unix_nano = max(last_unix_nano, ?), severity = ?"
+        " WHERE id = ? AND state <> ? AND window_count < ?",
+        (
+            *(AnomalyState.ONGOING.value, window_count, min(at_unix_nano, MAX_INTEGER), severity),
+            *(anomaly_id, AnomalyState.RESOLVED.value, window_count),
+        ),
+    )
+    return changed.rowcount == 1
 
 
 def resolve(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int, resolution: str) -> bool:
@@ -58,21 +174,70 @@ def resolve(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int, 
         resolution: `recovered` or `adopted`.
 
     Returns:
-        True if it was open; False if it is unknown or was resolved before, which stays as it was.
+        True if it went on; False if it is unknown or was resolved before, which stays as it was.
     """
-    known = _load(connection, anomaly_id)
-    if known is None or known.state != AnomalyState.OPEN.value:
-        return False
     state = AnomalyState.RESOLVED.value
-    resolved = replace(known, state=state, resolved_unix_nano=at_unix_nano, resolution=resolution)
-    connection.execute(
-        "UPDATE anomalies SET state = ?, document = ? WHERE id = ?", (state, _encode(resolved), anomaly_id)
+    return (
+        connection.execute(
+            "UPDATE anomalies SET state = ?, resolved_unix_nano = ?, resolution = ? WHERE id = ? AND state <> ?",
+            (state, min(at_unix_nano, MAX_INTEGER), resolution, anomaly_id, state),
+        ).rowcount
+        == 1
     )
-    return True
 
 
-def get(connection: sqlite3.Connection, id_or_prefix: str) -> Anomaly | None:
+def raise_level(connection: sqlite3.Connection, anomaly_id: str, level: AnomalyLevel, severity: str) -> None:
+    """Let an anomaly be heard further than so far."""
+    connection.execute("UPDATE anomalies SET level = ?, severity = ? WHERE id = ?", (level.value, severity, anomaly_id))
+
+
+def set_status(
+    connection: sqlite3.Connection,
+    anomaly_id: str,
+    status: AnomalyStatus,
+    *,
+    actor: str,
+    note: str = "",
+    at_unix_nano: int,
+) -> Anomaly | None:
+    """Say what somebody does about an anomaly; the history keeps who, when and the note.
+
+    A note is kept even if the status stays the same.
+
+    Args:
+        connection: The state database.
+        anomaly_id: Its whole id.
+        status: The new status.
+        actor: Who: `key:<id>` or `local`.
+        note: What they have to say.
+        at_unix_nano: Wall clock.
+
+    Returns:
+        The anomaly as it is now; None if there is none.
+    """
+    known = get(connection, anomaly_id)
+    if known is None or known.id != anomaly_id:
+        return None
+    connection.execute("UPDATE anomalies SET status = ? WHERE id = ?", (status.value, anomaly_id))
+    history.record(
+        connection,
+        at_unix_nano=at_unix_nano,
+        tenant=known.stream.tenant,
+        actor=actor,
+        action="status_changed",
+        subject=anomaly_id,
+        detail={"from": known.status, "to": status.value, "note": note},
+    )
+    return replace(known, status=status.value)
+
+
+def get(connection: sqlite3.Connection, id_or_prefix: str, tenant: str | None = None) -> Anomaly | None:
     """Return the anomaly whose id is, or begins with, these hex digits; None if there is none.
+
+    Args:
+        connection: The state database.
+        id_or_prefix: Its id, or the first digits of it.
+        tenant: Only if it is this tenant's; None for any.
 
     Raises:
         ValueError: Several anomalies begin so.
@@ -81,57 +246,159 @@ def get(connection: sqlite3.Connection, id_or_prefix: str) -> Anomaly | None:
     if not prefix:
         return None
     rows = connection.execute(
-        "SELECT id, document FROM anomalies WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
-        (prefix, prefix + "\U0010ffff"),
+        f"SELECT id, {_ROW} FROM {_JOINED} WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR tenant = ?3)"  # noqa: S608 - our own names
+        " ORDER BY id LIMIT 2",
+        (prefix, prefix + "\U0010ffff", tenant),
     ).fetchall()
     # The whole id sorts before all that it is a prefix of.
     if len(rows) > 1 and rows[0][0] != prefix:
         raise ValueError(f"several anomalies begin with {id_or_prefix!r}: give more digits")
-    return _decode(rows[0][1]) if rows else None
+    return _anomaly(rows[0][1:]) if rows else None
 
 
-def find(
-    connection: sqlite3.Connection,
-    *,
-    kind: str | None = None,
-    service: str | None = None,
-    state: str | None = None,
-    since_unix_nano: int | None = None,
-    limit: int = 50,
-) -> list[Anomaly]:
-    """Return anomalies that fit everything given, newest first.
+def page(connection: sqlite3.Connection, where: AnomalyFilter, limit: int, cursor: str | None = None) -> AnomalyPage:
+    """Return anomalies, newest first, from where the page before ended.
+
+    Takes a bounded time, whatever is asked and however many there are. What is found meanwhile
+    neither shifts pages nor repeats rows.
 
     Args:
         connection: The state database.
-        kind: Value of a `StreamKind`.
-        service: Name of the service, exactly.
-        state: Value of an `AnomalyState`.
-        since_unix_nano: Least event time of detection.
+        where: Which ones.
+        limit: Most to return, at least 1.
+        cursor: `next_cursor` of the page before; None for the first.
+
+    Raises:
+        ValueError: The cursor is none of ours.
+    """
+    after = _LAST if cursor is None else _position(cursor)
+    if where.until_unix_nano is not None:
+        after = min(after, (min(where.until_unix_nano, MAX_INTEGER), ""))
+    equal = {column: value for column, value in _equalities(where) if value is not None}
+    leading = min(equal, key=lambda column: _count_some(connection, column, equal[column]), default=None)
+    keys = "(detected_unix_nano, id) < (:time, :id) AND detected_unix_nano >= :since"
+    source = f"anomalies INDEXED BY anomalies_by_{_INDEXED[leading] if leading else 'time'} WHERE {keys}"
+    if leading:
+        source += f" AND {leading} = :{leading}"
+    conditions = [f"{column} = :{column}" for column in equal if column != leading]
+    conditions += [condition for condition, name in _CONDITIONS if getattr(where, name) is not None]
+    parameters = {
+        **equal,
+        **{name: getattr(where, name) for _, name in _CONDITIONS},
+        "text": None if where.text is None else where.text.casefold(),
+        "since": min(where.since_unix_nano or 0, MAX_INTEGER),
+        "time": after[0],
+        "id": after[1],
+        "limit": limit + 1,
+        "most": _MOST_SCANNED if where.text is None else _MOST_TEXTS,
+    }
+    order = "ORDER BY detected_unix_nano DESC, id DESC"
+    found = connection.execute(
+        f"SELECT number, detected_unix_nano, id FROM (SELECT * FROM {source} {order} LIMIT :most) AS scanned"  # noqa: S608 - our own names
+        f" WHERE {' AND '.join(conditions) or '1'} {order} LIMIT :limit",
+        parameters,
+    ).fetchall()
+    if len(found) > limit:
+        del found[limit:]
+        end = found[-1][1:]
+    else:
+        statement = f"SELECT detected_unix_nano, id FROM {source} {order} LIMIT 1 OFFSET :most - 1"  # noqa: S608 - our own names
+        end = connection.execute(statement, parameters).fetchone()
+    return AnomalyPage(
+        [_load(connection, number) for number, *_ in found], None if end is None else f"{end[0]:x}.{end[1]}"
+    )
+
+
+def find(connection: sqlite3.Connection, where: AnomalyFilter | None = None, limit: int = 50) -> list[Anomaly]:
+    """Return anomalies, newest first, however long it takes.
+
+    Args:
+        connection: The state database.
+        where: Which ones; None for all.
         limit: Most to return.
     """
-    rows = connection.execute(
-        "SELECT document FROM anomalies WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR service = ?2)"
-        " AND (?3 IS NULL OR state = ?3) AND detected_unix_nano >= ?4 ORDER BY detected_unix_nano DESC, id LIMIT ?5",
-        (kind, service, state, min(since_unix_nano or 0, MAX_INTEGER), limit),
-    )
-    return [_decode(document) for (document,) in rows]
+    where, found, cursor = where or AnomalyFilter(), list[Anomaly](), None
+    while len(found) < limit:
+        part = page(connection, where, limit - len(found), cursor)
+        found += part.anomalies
+        cursor = part.next_cursor
+        if cursor is None:
+            break
+    return found
 
 
-def prune(connection: sqlite3.Connection, most: int = MOST_ANOMALIES) -> int:
-    """Delete anomalies that are over, beyond the newest `most`, if nothing of them is withheld; return how many."""
-    return connection.execute(
-        "DELETE FROM anomalies WHERE state = 'resolved' AND detected_unix_nano <"
-        " (SELECT detected_unix_nano FROM anomalies ORDER BY detected_unix_nano DESC LIMIT 1 OFFSET ?)"
-        " AND id NOT IN (SELECT anomaly_id FROM quarantine_anomalies)",
-        (most - 1,),
+def prune(connection: sqlite3.Connection, *, before_unix_nano: int, most: int, most_rows: int) -> int:
+    """Delete anomalies that are too old, and ended ones beyond the newest `most`; return how many.
+
+    Those of which something is withheld stay. The history keeps what was done about the others.
+
+    Args:
+        connection: The state database.
+        before_unix_nano: Those recorded before then, on the wall clock, are too old.
+        most: Anomalies that may stay.
+        most_rows: Anomalies to delete at once; call again while it returns as many.
+    """
+    (count,) = connection.execute("SELECT count(*) FROM anomalies").fetchone()
+    deleted = connection.execute(
+        "DELETE FROM anomalies WHERE number IN (SELECT number FROM anomalies WHERE recorded_unix_nano < ?"  # noqa: S608 - our own names
+        f" AND {_IS_FREE} ORDER BY recorded_unix_nano LIMIT ?)",
+        (before_unix_nano, most_rows),
     ).rowcount
+    excess = min(count - deleted - most, most_rows - deleted)
+    if excess > 0:
+        deleted += connection.execute(
+            "DELETE FROM anomalies WHERE number IN (SELECT number FROM anomalies INDEXED BY anomalies_by_state"  # noqa: S608 - our own names
+            f" WHERE state = ? AND {_IS_FREE} ORDER BY detected_unix_nano, id LIMIT ?)",
+            (AnomalyState.RESOLVED.value, excess),
+        ).rowcount
+    return deleted
 
 
 def open_count(connection: sqlite3.Connection) -> int:
     """Return how many anomalies still go on."""
-    return int(connection.execute("SELECT count(*) FROM anomalies WHERE state = 'open'").fetchone()[0])
+    return int(
+        connection.execute(
+            "SELECT count(*) FROM anomalies WHERE state IN (?, ?)",
+            (AnomalyState.OPEN.value, AnomalyState.ONGOING.value),
+        ).fetchone()[0]
+    )
 
 
-def _load(connection: sqlite3.Connection, anomaly_id: str) -> Anomaly | None:
-    row = connection.execute("SELECT document FROM anomalies WHERE id = ?", (anomaly_id,)).fetchone()
-    return None if row is None else _decode(row[0])
+def _equalities(where: AnomalyFilter) -> Iterator[tuple[str, str | None]]:
+    for column, name in _INDEXED.items():
+        yield column, getattr(where, name)
+
+
+def _count_some(connection: sqlite3.Connection, column: str, value: str) -> int:
+    """Return how many rows have this value, or about as many as a page looks at if there are more."""
+    statement = f"SELECT count(*) FROM (SELECT 1 FROM anomalies WHERE {column} = ? LIMIT ?)"  # noqa: S608 - our own names
+    return int(connection.execute(statement, (value, _MOST_SCANNED)).fetchone()[0])
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    time, _, anomaly_id = cursor.partition(".")
+    try:
+        return int(time, 16), anomaly_id
+    except ValueError:
+        raise ValueError(f"{cursor!r} is no cursor of a list of anomalies") from None
+
+
+def _load(connection: sqlite3.Connection, number: int) -> Anomaly:
+    return _anomaly(connection.execute(f"SELECT {_ROW} FROM {_JOINED} WHERE number = ?", (number,)).fetchone())  # noqa: S608 - our own names
+
+
+def _anomaly(row: Sequence[Any]) -> Anomaly:
+    document, state, status, severity, level, incident_id, suppressed, windows, last, resolved, resolution = row
+    return replace(
+        _decode(document),
+        state=state,
+        status=status,
+        severity=severity,
+        level=level,
+        incident_id=incident_id,
+        is_suppressed=bool(suppressed),
+        window_count=windows,
+        last_unix_nano=last,
+        resolved_unix_nano=resolved,
+        resolution=resolution,
+    )

@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import structlog
 
+from driftlock_otlp.config.operation import AnomaliesConfig
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import anomalies, quarantine, verdicts, windows
+from driftlock_otlp.storage import anomalies, history, incidents, quarantine, verdicts, windows
 from driftlock_otlp.storage.state import StateDatabase
 
 _QUARANTINE_S = 2.0
@@ -36,6 +37,7 @@ class Retention:
         state: The state database.
         max_bytes: Most payload that is withheld.
         max_age_s: Longest that it is.
+        kept: How long anomalies and the history are kept, and how many.
         metrics: Where levels are shown and drops are counted.
         clock: The wall clock.
         steady_s: Seconds on a clock that never jumps.
@@ -46,6 +48,7 @@ class Retention:
         state: StateDatabase,
         max_bytes: int,
         max_age_s: float,
+        kept: AnomaliesConfig,
         metrics: Metrics,
         clock: Clock,
         steady_s: Callable[[], float] = time.monotonic,
@@ -53,6 +56,7 @@ class Retention:
         self._state = state
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
+        self._kept = kept
         self._metrics = metrics
         self._clock = clock
         self._steady_s = steady_s
@@ -85,10 +89,34 @@ class Retention:
             def prune(connection: sqlite3.Connection) -> None:
                 verdicts.forget_before(connection, passed)
                 windows.prune(connection)
-                anomalies.prune(connection)
 
             await self._state.write(prune)
+            await self._prune_anomalies()
             self._metrics.state_bytes.set(await self._state.compact())
+
+    async def _prune_anomalies(self) -> None:
+        """Let go of what is too old or too much of anomalies, of incidents without any, and of the history."""
+        now, kept = self._clock(), self._kept
+        oldest = now - int(kept.max_age * 1e9)
+
+        def prune(connection: sqlite3.Connection) -> int:
+            count = anomalies.prune(connection, before_unix_nano=oldest, most=kept.max_count, most_rows=_MOST_ROWS)
+            if count:
+                incidents.prune(connection)
+                history.record(
+                    connection,
+                    at_unix_nano=now,
+                    tenant="",
+                    actor=history.SERVICE,
+                    action="anomalies_pruned",
+                    subject="anomalies",
+                    detail={"count": count},
+                )
+            oldest_history = now - int(kept.history_max_age * 1e9)
+            return max(count, history.prune(connection, oldest_history, now, _MOST_ROWS))
+
+        while await self._state.write(prune) >= _MOST_ROWS:
+            pass
 
     async def _limit_quarantine(self) -> None:
         now, steady_s = self._clock(), self._steady_s()

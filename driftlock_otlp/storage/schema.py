@@ -5,10 +5,55 @@ A step that has been released is never edited: to change a table, add a step.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
 APPLICATION_ID = 0x44524C4B
 """SQLite's `application_id` of our databases: "DRLK"."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+Statement = str | Callable[[sqlite3.Connection], None]
+"""SQL, or what takes more than SQL."""
+
+
+def searched_text(explanation: str, template: str) -> str:
+    """Return what a search for text looks through, in one case."""
+    return f"{explanation}\n{template}".casefold()
+
+
+def _fill_anomalies(connection: sqlite3.Connection) -> None:
+    """Move anomalies from the table of before, with the facts that were in their documents alone.
+
+    What cannot be decoded could not be shown either, and stays behind.
+    """
+    rows = connection.execute(
+        "SELECT id, kind, service, name, tenant, state, severity, detected_unix_nano, document"
+        " FROM anomalies_before ORDER BY detected_unix_nano, id"
+    )
+    for *facts, document in rows.fetchall():
+        try:
+            known: dict[str, Any] = msgspec.msgpack.decode(document)
+            score, p_value = float(known["score"]), float(known["p_value"])
+            resolved, resolution = int(known.get("resolved_unix_nano", 0)), str(known.get("resolution", ""))
+            text = searched_text(str(known["explanation"]), str(known["template"]))
+        except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError):
+            continue
+        detected = facts[-1]
+        inserted = connection.execute(
+            "INSERT INTO anomalies (id, kind, service, name, tenant, state, severity, detected_unix_nano, score,"
+            " p_value, last_unix_nano, told_unix_nano, recorded_unix_nano, resolved_unix_nano, resolution)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*facts, score, p_value, detected, detected, detected, min(resolved, (1 << 63) - 1), resolution),
+        )
+        connection.execute(
+            "INSERT INTO anomaly_documents (number, text, document) VALUES (?, ?, ?)",
+            (inserted.lastrowid, text, document),
+        )
+
+
+MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
     (
         "CREATE TABLE cursors (name TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID",
         """CREATE TABLE anomalies (
@@ -102,8 +147,113 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             newest_unix_nano INTEGER NOT NULL,
             keys BLOB NOT NULL)""",
     ),
+    (
+        "DROP INDEX anomalies_by_time",
+        "DROP INDEX anomalies_open",
+        "ALTER TABLE anomalies RENAME TO anomalies_before",
+        # Short rows, so that a filter passes many of them quickly; what is told at length stands beside.
+        """CREATE TABLE anomalies (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL,
+            service TEXT NOT NULL,
+            name TEXT NOT NULL,
+            tenant TEXT NOT NULL,
+            state TEXT NOT NULL,
+            status TEXT NOT NULL DEFAULT 'new',
+            severity TEXT NOT NULL,
+            level TEXT NOT NULL DEFAULT 'notice',
+            incident_id TEXT NOT NULL DEFAULT '',
+            is_suppressed INTEGER NOT NULL DEFAULT 0,
+            score REAL NOT NULL,
+            p_value REAL NOT NULL,
+            detected_unix_nano INTEGER NOT NULL,
+            window_count INTEGER NOT NULL DEFAULT 1,
+            last_unix_nano INTEGER NOT NULL,
+            told_unix_nano INTEGER NOT NULL,
+            recorded_unix_nano INTEGER NOT NULL,
+            resolved_unix_nano INTEGER NOT NULL DEFAULT 0,
+            resolution TEXT NOT NULL DEFAULT '')""",
+        """CREATE TABLE anomaly_documents (
+            number INTEGER PRIMARY KEY REFERENCES anomalies (number) ON DELETE CASCADE,
+            text TEXT NOT NULL,
+            document BLOB NOT NULL)""",
+        _fill_anomalies,
+        "DROP TABLE anomalies_before",
+        "CREATE INDEX anomalies_by_time ON anomalies (detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_tenant ON anomalies (tenant, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_service ON anomalies (service, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_kind ON anomalies (kind, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_state ON anomalies (state, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_status ON anomalies (status, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_severity ON anomalies (severity, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_level ON anomalies (level, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_incident ON anomalies (incident_id, detected_unix_nano, id)",
+        "CREATE INDEX anomalies_by_age ON anomalies (recorded_unix_nano)",
+        """CREATE TABLE history (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            at_unix_nano INTEGER NOT NULL,
+            tenant TEXT NOT NULL,
+            actor TEXT NOT NULL,
+            action TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            previous_hash TEXT NOT NULL,
+            hash TEXT NOT NULL)""",
+        "CREATE INDEX history_by_subject ON history (subject, seq)",
+        "CREATE INDEX history_by_tenant ON history (tenant, seq)",
+        # Rows up to `seq` may go; `hash` is that of the last of them, which the first that stays goes on from.
+        """CREATE TABLE history_floor (
+            only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+            seq INTEGER NOT NULL,
+            hash TEXT NOT NULL)""",
+        "INSERT INTO history_floor (only_row, seq, hash) VALUES (1, 0, '')",
+        """CREATE TRIGGER history_is_never_changed BEFORE UPDATE ON history
+            BEGIN SELECT raise(ABORT, 'the history is append-only'); END""",
+        """CREATE TRIGGER history_is_never_deleted BEFORE DELETE ON history
+            WHEN old.seq > (SELECT seq FROM history_floor)
+            BEGIN SELECT raise(ABORT, 'the history is append-only'); END""",
+        """CREATE TABLE incidents (
+            id TEXT PRIMARY KEY,
+            tenant TEXT NOT NULL,
+            level TEXT NOT NULL,
+            state TEXT NOT NULL,
+            started_unix_nano INTEGER NOT NULL,
+            last_unix_nano INTEGER NOT NULL,
+            resolved_unix_nano INTEGER NOT NULL DEFAULT 0,
+            origin_anomaly_id TEXT NOT NULL,
+            title TEXT NOT NULL)""",
+        "CREATE INDEX incidents_by_time ON incidents (started_unix_nano, id)",
+        "CREATE INDEX incidents_open ON incidents (tenant, id) WHERE state <> 'resolved'",
+        # What the joiner of each tenant remembers, so that a restart goes on where it was.
+        "CREATE TABLE incident_joiners (tenant TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE suppressions (
+            id TEXT PRIMARY KEY,
+            tenant TEXT NOT NULL,
+            purpose TEXT NOT NULL CHECK (purpose IN ('pattern', 'maintenance')),
+            kind TEXT NOT NULL,
+            service TEXT NOT NULL,
+            name TEXT NOT NULL,
+            template TEXT NOT NULL,
+            from_unix_nano INTEGER NOT NULL,
+            until_unix_nano INTEGER NOT NULL,
+            note TEXT NOT NULL,
+            created_by TEXT NOT NULL,
+            created_unix_nano INTEGER NOT NULL,
+            removed_unix_nano INTEGER NOT NULL DEFAULT 0)""",
+        "CREATE INDEX suppressions_in_force ON suppressions (tenant, until_unix_nano) WHERE removed_unix_nano = 0",
+    ),
 )
 """Statements of each step; `PRAGMA user_version` counts the steps that a database has taken."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
 """The schema that this version reads and writes."""
+
+
+def take(connection: sqlite3.Connection, step: tuple[Statement, ...]) -> None:
+    """Take one step."""
+    for statement in step:
+        if isinstance(statement, str):
+            connection.execute(statement)
+        else:
+            statement(connection)

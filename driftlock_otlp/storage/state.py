@@ -23,7 +23,7 @@ from driftlock_otlp.errors import ConfigError, StorageFormatError, StorageUnavai
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import state_repair
 from driftlock_otlp.storage.log import RETRY_AFTER_S, Durability
-from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION
+from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, take
 
 T = TypeVar("T")
 
@@ -417,9 +417,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Take the steps that the database has not taken yet, all in one transaction."""
     with _transaction(connection, "IMMEDIATE"):
         version = _schema_version(connection, path)
-        for statements in MIGRATIONS[version:]:
-            for statement in statements:
-                connection.execute(statement)
+        for step in MIGRATIONS[version:]:
+            take(connection, step)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 

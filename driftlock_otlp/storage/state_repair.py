@@ -13,7 +13,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS
+from driftlock_otlp.storage.schema import APPLICATION_ID, MIGRATIONS, take
 
 DAMAGED_SUFFIX = ".damaged"
 """What the database before the repair is called from then on; the newest one is kept."""
@@ -63,8 +63,8 @@ def rebuild(path: Path, version: int) -> dict[str, int]:
     with closing(sqlite3.connect(fresh, isolation_level=None)) as target:
         target.execute("PRAGMA auto_vacuum = INCREMENTAL")
         target.execute("BEGIN")
-        for statement in (statement for step in MIGRATIONS[:version] for statement in step):
-            target.execute(statement)
+        for step in MIGRATIONS[:version]:
+            take(target, step)
         with closing(sqlite3.connect(path, isolation_level=None)) as source:
             for table, key in _tables(target):
                 _copy(source, target, table, key)
@@ -105,7 +105,7 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, table: str, ke
         try:
             for row in source.execute(f'SELECT {names} FROM "{table}" NOT INDEXED ORDER BY {terms}'):  # noqa: S608 - our own names
                 with contextlib.suppress(sqlite3.IntegrityError, sqlite3.DataError):  # A row that cannot be, either.
-                    target.execute(f'INSERT OR IGNORE INTO "{table}" ({names}) VALUES ({marks})', row)  # noqa: S608
+                    target.execute(f'INSERT OR IGNORE INTO "{table}" ({names}) VALUES ({marks})', row)  # noqa: S608 - our own names
         except sqlite3.Error:
             continue  # From the other end.
         return

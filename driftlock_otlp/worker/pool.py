@@ -357,7 +357,7 @@ class WorkerPool:
         for worker, batch in batches:
             for message in batch:
                 for anomaly in message.opened:
-                    if anomalies.record(connection, anomaly):
+                    if anomalies.record(connection, anomaly, self._clock()):
                         opened.append(anomaly)
                         self._on_opened(connection, anomaly)
                         fault_points.reach("verdicts.opening")

@@ -36,8 +36,8 @@ SECOND = replace(
 @pytest.fixture
 def found(connection: sqlite3.Connection, queue: str) -> str:
     with connection:
-        anomalies.record(connection, FIRST)
-        anomalies.record(connection, SECOND)
+        anomalies.record(connection, FIRST, 1)
+        anomalies.record(connection, SECOND, 1)
     return queue
 
 
@@ -47,7 +47,8 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_anomalies_are_listed_newest_first(found: str, capsys: pytest.CaptureFixture[str]) -> None:
-    header, *rows = _run(capsys, "list", "--set", found).splitlines()
+    header, *lines = _run(capsys, "list", "--set", found).splitlines()
+    rows = [line for line in lines if not line.startswith(" ")]
     assert header.split("  ")[0] == "TIME (UTC)"
     assert [row.split()[:3] for row in rows] == [
         ["2023-11-14", "22:13:21Z", "77aa0000"],
@@ -82,7 +83,7 @@ def test_since_counts_back_from_now(
     connection: sqlite3.Connection, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with connection:
-        anomalies.record(connection, replace(FIRST, id="c" * 32, detected_unix_nano=time.time_ns() - 60 * 10**9))
+        anomalies.record(connection, replace(FIRST, id="c" * 32, detected_unix_nano=time.time_ns() - 60 * 10**9), 1)
     assert "cccccccc" in _run(capsys, "list", "--since", "10m", "--set", found)
 
 
@@ -127,7 +128,7 @@ def test_an_ambiguous_id_asks_for_more_digits(
     connection: sqlite3.Connection, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with connection:
-        anomalies.record(connection, replace(FIRST, id="3f2b" + "0" * 28))
+        anomalies.record(connection, replace(FIRST, id="3f2b" + "0" * 28), 1)
     assert main(["anomalies", "show", "3f", "--set", found]) == 2
     assert "give more digits" in capsys.readouterr().err
 

@@ -12,7 +12,8 @@ import pytest
 from driftlock_otlp.errors import ConfigError
 from driftlock_otlp.model import ItemRange, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import outbox, quarantine, segments, usage, verdicts
+from driftlock_otlp.storage import anomalies, outbox, quarantine, segments, usage, verdicts
+from driftlock_otlp.storage.anomalies import AnomalyFilter
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.schema import APPLICATION_ID, SCHEMA_VERSION
 from driftlock_otlp.storage.state import StateDatabase, cursors
@@ -86,7 +87,7 @@ async def test_log_of_the_first_format_is_read_and_goes_on(tmp_path: Path) -> No
 
 def test_present_formats_are_those_that_the_golden_files_stand_for() -> None:
     # A new version: add its golden files, and a test that opens those of the one before.
-    assert (segments.FORMAT_VERSION, SCHEMA_VERSION) == (1, 3)
+    assert (segments.FORMAT_VERSION, SCHEMA_VERSION) == (1, 4)
 
 
 @pytest.mark.parametrize("part", ["log", "state"])
@@ -114,3 +115,18 @@ def test_newer_data_is_refused_with_file_versions_and_remedy(tmp_path: Path, par
     assert " 7;" in message
     assert f"up to {known}" in message
     assert "run the version that wrote it" in message
+
+
+async def test_anomalies_of_an_earlier_version_are_found_by_what_was_in_their_documents(tmp_path: Path) -> None:
+    write_state(tmp_path / "state.db", 3)
+    state = StateDatabase(tmp_path / "state.db", durability="os")
+    state.open()
+    # The third of them, which nobody could read, is not there.
+    ended, goes_on = await state.read(anomalies.find)
+    assert (goes_on.id, goes_on.state, goes_on.status, goes_on.level) == ("ab" * 16, "open", "new", "notice")
+    assert (goes_on.window_count, goes_on.severity, goes_on.resource_schema_url[:5]) == (1, "high", "https")
+    assert (ended.state, ended.resolution, ended.resolved_unix_nano) == ("resolved", "recovered", 1_700_000_100 * 10**9)
+    strict = AnomalyFilter(min_score=0.9, max_p_value=0.01, text="ZAHLUNG", tenant="acme")
+    assert len(await state.read(lambda c: anomalies.find(c, strict))) == 2
+    assert await state.read(anomalies.open_count) == 1
+    state.close()

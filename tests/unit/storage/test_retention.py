@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from driftlock_otlp.config.operation import AnomaliesConfig
 from driftlock_otlp.errors import StorageUnavailableError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
@@ -21,6 +22,7 @@ NOW_S = 1_800_000_000.0
 HOUR_S = 3600.0
 MAX_AGE_S = 24 * HOUR_S
 MAX_BYTES = 10_000
+KEPT = AnomaliesConfig(max_age=MAX_AGE_S, max_count=2, history_max_age=48 * HOUR_S)
 
 
 class Clocks:
@@ -51,7 +53,7 @@ class Bench:
 
     def start(self) -> None:
         self.retention = Retention(
-            self.state, MAX_BYTES, MAX_AGE_S, self.metrics, self.clocks.wall, self.clocks.steady_s
+            self.state, MAX_BYTES, MAX_AGE_S, KEPT, self.metrics, self.clocks.wall, self.clocks.steady_s
         )
 
     async def withhold(self, payload_bytes: int = 1000, items: int = 3, signal: Signal = Signal.LOGS) -> None:

@@ -301,6 +301,23 @@ class ItemRange:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceBundle:
+    """The evidence of one anomaly.
+
+    Attributes:
+        anomaly_id: Which.
+        tenant: Organisation of its stream.
+        root: Last link of the bundle's hash chain, 64 hex digits.
+        data: The bundle.
+    """
+
+    anomaly_id: str
+    tenant: str
+    root: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class WindowFacts:
     """What is kept of every scored window, for auditors.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.commands import anomalies, config, evaluate, keys, quarantine, replay, run
+from driftlock_otlp.commands import anomalies, config, evaluate, evidence, keys, quarantine, replay, run
 from driftlock_otlp.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -11,6 +11,7 @@ COMMANDS: tuple[Command, ...] = (
     evaluate.COMMAND,
     anomalies.COMMAND,
     quarantine.COMMAND,
+    evidence.COMMAND,
     keys.COMMAND,
     config.VALIDATE,
     config.PRINT_CONFIG,

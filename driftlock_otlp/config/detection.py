@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from driftlock_otlp.config.values import PositiveDuration, Section, parse_bytes
+from driftlock_otlp.config.values import PositiveDuration, Section
 
 
 class WindowConfig(Section):
@@ -97,11 +97,6 @@ class DetectionConfig(Section):
         description=(
             "Longest quotation of payload text in an explanation; 0: quote nothing. Unset: 160, and 0 for gen_ai."
         ),
-    )
-    evidence_max_bytes: Annotated[int, BeforeValidator(parse_bytes)] = Field(
-        default=1 << 30,
-        ge=0,
-        description="Most that the evidence bundles of anomalies may take; the oldest go first. 0: none are made.",
     )
     compressor: Literal["auto", "openzl", "zstd"] = Field(
         default="auto", description="auto: OpenZL where its wheel exists, else zstd. Baselines of the two never mix."

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from driftlock_otlp.config.values import Endpoint, ListenEndpoint, PositiveDuration, Section, Size
+from driftlock_otlp.config.values import Endpoint, ListenEndpoint, PositiveDuration, Section, Size, SizeOrNone
 
 
 class QueueConfig(Section):
@@ -35,6 +35,10 @@ class AnomaliesConfig(Section):
     history_max_age: PositiveDuration = Field(
         default=3 * 365 * 86_400.0,
         description="The record of who did what is kept this long, also about anomalies that are gone.",
+    )
+    evidence_max_bytes: SizeOrNone = Field(
+        default=1 << 30,
+        description="Most that the evidence bundles of anomalies may take; the oldest go first. 0: none are made.",
     )
 
 

@@ -86,6 +86,7 @@ def parse_duration(value: object, info: ValidationInfo) -> float:
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(ge=0)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+SizeOrNone = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 Secret = Annotated[
     str,
     BeforeValidator(lambda value: "" if value is None else value),

@@ -16,7 +16,7 @@ import structlog
 from driftlock_otlp.config.operation import AnomaliesConfig
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import anomalies, history, incidents, quarantine, verdicts, windows
+from driftlock_otlp.storage import anomalies, evidence, history, incidents, quarantine, verdicts, windows
 from driftlock_otlp.storage.state import StateDatabase
 
 _QUARANTINE_S = 2.0
@@ -89,6 +89,7 @@ class Retention:
             def prune(connection: sqlite3.Connection) -> None:
                 verdicts.forget_before(connection, passed)
                 windows.prune(connection)
+                evidence.expire(connection, self._kept.evidence_max_bytes)
 
             await self._state.write(prune)
             await self._prune_anomalies()

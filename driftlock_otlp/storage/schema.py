@@ -242,6 +242,13 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
             created_unix_nano INTEGER NOT NULL,
             removed_unix_nano INTEGER NOT NULL DEFAULT 0)""",
         "CREATE INDEX suppressions_in_force ON suppressions (tenant, until_unix_nano) WHERE removed_unix_nano = 0",
+        """CREATE TABLE evidence (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            anomaly_id TEXT NOT NULL UNIQUE,
+            size_bytes INTEGER NOT NULL,
+            bundle BLOB NOT NULL)""",
+        # So that sums do not read the bundles.
+        "CREATE INDEX evidence_sizes ON evidence (id, size_bytes)",
     ),
 )
 """Statements of each step; `PRAGMA user_version` counts the steps that a database has taken."""

@@ -42,7 +42,7 @@ from driftlock_otlp.detection.columns import Category, Columns, Counts, Number
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.detector import ALGORITHM, DetectorSettings, StreamDetector, WindowScore
 from driftlock_otlp.errors import CompressorError, InputError
-from driftlock_otlp.model import StreamKey
+from driftlock_otlp.model import EvidenceBundle, StreamKey
 from driftlock_otlp.windowing.streams import new_record_scorers
 
 BUNDLE_FORMAT = 1
@@ -168,7 +168,7 @@ class Check:
 
 def make_bundle(
     judged: Judged, detector_state: Any, told: Mapping[str, object], compressor: Compressor, *, quotes_labels: bool
-) -> bytes:
+) -> EvidenceBundle:
     """Return the bundle of a verdict.
 
     Args:
@@ -221,7 +221,7 @@ def make_bundle(
         "p_value": "(1 + number of past values at or above this window's) / (1 + number of past values)",
     }
     detector = _plain(detector_state, rename, detector_frames)
-    return _pack(
+    root, data = _pack(
         {
             "settings.json": _to_json(settings),
             "window.json": _to_json(window | {"frames": window_frames.index}),
@@ -232,6 +232,7 @@ def make_bundle(
             "verdict.json": _to_json(verdict),
         }
     )
+    return EvidenceBundle(judged.anomaly_id, judged.stream.tenant, root, data)
 
 
 def read_bundle(data: bytes) -> Bundle:
@@ -340,7 +341,8 @@ def _padded(vector: Any, count: int) -> list[float]:
 # The archive.
 
 
-def _pack(members: dict[str, bytes]) -> bytes:
+def _pack(members: dict[str, bytes]) -> tuple[str, bytes]:
+    """Return the root of the chain, and the archive."""
     links = _chain(members)
     manifest = {
         "format": BUNDLE_FORMAT,
@@ -353,7 +355,7 @@ def _pack(members: dict[str, bytes]) -> bytes:
             info = zipfile.ZipInfo(name, _PLACE_OF_DATE)
             info.compress_type = zipfile.ZIP_STORED if name.endswith(".frames") else zipfile.ZIP_DEFLATED
             archive.writestr(info, data)
-    return output.getvalue()
+    return links[-1][2], output.getvalue()
 
 
 def _chain(members: dict[str, bytes]) -> list[tuple[str, str, str]]:

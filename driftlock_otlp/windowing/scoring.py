@@ -19,7 +19,7 @@ from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore, fingerprint, to_score
 from driftlock_otlp.detection.explain import explain, severity
 from driftlock_otlp.errors import CompressorError
-from driftlock_otlp.model import Anomaly, AnomalyState, ItemRange, Signal, StreamKey, WindowFacts
+from driftlock_otlp.model import Anomaly, AnomalyState, EvidenceBundle, ItemRange, Signal, StreamKey, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
@@ -295,7 +295,7 @@ class StreamScoring:
             stream.anomaly_id = anomaly.id
             verdicts.opened.append(anomaly)
             if self._evidence_pace is not None and self._evidence_pace.admits(window.closed_unix_nano):
-                verdicts.evidence.append((anomaly.id, self._bundle(stream, anomaly, window, duration_s, score)))
+                verdicts.evidence.append(self._bundle(stream, anomaly, window, duration_s, score))
         if score.is_anomalous:
             _add_ranges(window, stream.anomaly_id, verdicts.diverted)
         if score.is_resolved:
@@ -311,7 +311,7 @@ class StreamScoring:
 
     def _bundle(
         self, stream: TrackedStream, anomaly: Anomaly, window: Window, duration_s: float, score: WindowScore
-    ) -> bytes:
+    ) -> EvidenceBundle:
         kind = stream.key.kind
         quotes = score.columns.is_content_free or self._config.quote_max_bytes(kind) > 0
         judged = Judged(

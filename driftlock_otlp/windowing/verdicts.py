@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from driftlock_otlp.model import Anomaly, ItemRange, StreamKey, WindowFacts
+from driftlock_otlp.model import Anomaly, EvidenceBundle, ItemRange, StreamKey, WindowFacts
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Verdicts:
         diverted: Ranges of anomalous items by position of their request.
         windows: Number of windows by (kind, outcome).
         facts: What is kept of every scored window.
-        evidence: (anomaly id, bundle) of anomalies that began.
+        evidence: Of anomalies that began.
         unscored_items: Items that no window took, by reason.
         evicted_streams: Streams that made room for others.
         records: Scores record by record, if asked for.
@@ -52,7 +52,7 @@ class Verdicts:
     diverted: dict[int, list[ItemRange]] = field(default_factory=dict)
     windows: Counter[tuple[str, str]] = field(default_factory=Counter)
     facts: list[WindowFacts] = field(default_factory=list)
-    evidence: list[tuple[str, bytes]] = field(default_factory=list)
+    evidence: list[EvidenceBundle] = field(default_factory=list)
     unscored_items: Counter[str] = field(default_factory=Counter)
     evicted_streams: int = 0
     records: list[RecordScores] = field(default_factory=list)

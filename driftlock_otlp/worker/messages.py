@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from driftlock_otlp.model import Anomaly, ItemRange, WindowFacts
+from driftlock_otlp.model import Anomaly, EvidenceBundle, ItemRange, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 
 LENGTH = struct.Struct(">I")
@@ -98,7 +98,7 @@ class Progress(msgspec.Struct, tag=True):
         diverted: (position, ranges) of anomalous items.
         windows: (kind, outcome, count).
         facts: Scored windows.
-        evidence: (anomaly id, bundle) of anomalies that began.
+        evidence: Of anomalies that began.
         unscored_items: (reason, count).
         evicted_streams: Streams that made room for others.
         streams: (kind, count).
@@ -116,7 +116,7 @@ class Progress(msgspec.Struct, tag=True):
     diverted: list[tuple[int, list[ItemRange]]] = []
     windows: list[tuple[str, str, int]] = []
     facts: list[WindowFacts] = []
-    evidence: list[tuple[str, bytes]] = []
+    evidence: list[EvidenceBundle] = []
     unscored_items: list[tuple[str, int]] = []
     evicted_streams: int = 0
     streams: list[tuple[str, int]] = []

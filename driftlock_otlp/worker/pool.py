@@ -24,7 +24,7 @@ from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.model import Anomaly, NewEntry
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import anomalies, verdicts, windows
+from driftlock_otlp.storage import anomalies, evidence, verdicts, windows
 from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
 from driftlock_otlp.worker import messages
 from driftlock_otlp.worker.checkpoint import check_format
@@ -366,6 +366,7 @@ class WorkerPool:
                 for position, ranges in message.diverted:
                     verdicts.add(connection, position, ranges)
                 windows.add(connection, message.facts)
+                evidence.keep(connection, message.evidence, self._clock())
             set_cursor(connection, worker.cursor_name, batch[-1].watermark)
         fault_points.reach("verdicts.recording")
         return opened, anomalies.open_count(connection)
@@ -406,6 +407,7 @@ def _merged(batch: list[messages.Progress]) -> messages.Progress:
     if len(batch) > 1:
         merged.windows = [item for message in batch for item in message.windows]
         merged.facts = [item for message in batch for item in message.facts]
+        merged.evidence = [item for message in batch for item in message.evidence]
         merged.unscored_items = [item for message in batch for item in message.unscored_items]
         merged.evicted_streams = sum(message.evicted_streams for message in batch)
     return merged

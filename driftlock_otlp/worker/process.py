@@ -82,7 +82,7 @@ class Worker:
             config,
             new_compressor(config.detection.compressor),
             (start.index, start.count),
-            with_evidence=config.detection.evidence_max_bytes > 0,
+            with_evidence=config.anomalies.evidence_max_bytes > 0,
             load=self._load,
         )
         place = self._checkpoint.place()

@@ -293,9 +293,10 @@ def page(connection: sqlite3.Connection, where: AnomalyFilter, limit: int, curso
         "most": _MOST_SCANNED if where.text is None else _MOST_TEXTS,
     }
     order = "ORDER BY detected_unix_nano DESC, id DESC"
+    # The inner order is the outer one: saying so again would make it read all that may be looked at.
     found = connection.execute(
         f"SELECT number, detected_unix_nano, id FROM (SELECT * FROM {source} {order} LIMIT :most) AS scanned"  # noqa: S608 - our own names
-        f" WHERE {' AND '.join(conditions) or '1'} {order} LIMIT :limit",
+        f" WHERE {' AND '.join(conditions) or '1'} LIMIT :limit",
         parameters,
     ).fetchall()
     if len(found) > limit:

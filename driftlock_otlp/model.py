@@ -286,6 +286,29 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True)
+class AnomalyWindow:
+    """A further window of an anomaly that goes on.
+
+    Attributes:
+        anomaly_id: The anomaly.
+        end_unix_nano: Event time of the window's last record.
+        window_count: Windows that belong to the anomaly with this one, at least 2.
+        bits: Calibrated surprise of the window.
+        is_odd: Whether it would raise an alarm by itself.
+        level: Value of the `AnomalyLevel` that the stream alone gives it.
+        severity: Label of the `AnomalySeverity` that it would have by itself.
+    """
+
+    anomaly_id: str
+    end_unix_nano: int
+    window_count: int
+    bits: float
+    is_odd: bool
+    level: str
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
 class ItemRange:
     """A run of neighbouring items of one request that belong to an anomaly.
 

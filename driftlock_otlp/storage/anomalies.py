@@ -18,9 +18,9 @@ from driftlock_otlp.storage import history
 from driftlock_otlp.storage.schema import searched_text
 from driftlock_otlp.storage.state import MAX_INTEGER
 
-_MOST_SCANNED = 20_000
+_MOST_SCANNED = 5_000
 """Rows looked at for one page; then it ends, however full."""
-_MOST_TEXTS = 4_000
+_MOST_TEXTS = 1_000
 """The same where each row's text must be read."""
 
 _ROW = (

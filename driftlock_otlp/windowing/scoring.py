@@ -18,8 +18,19 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore, fingerprint, to_score
 from driftlock_otlp.detection.explain import explain, severity
+from driftlock_otlp.detection.levels import StreamLevel, severity_at
 from driftlock_otlp.errors import CompressorError
-from driftlock_otlp.model import Anomaly, AnomalyState, EvidenceBundle, ItemRange, Signal, StreamKey, WindowFacts
+from driftlock_otlp.model import (
+    Anomaly,
+    AnomalyLevel,
+    AnomalyState,
+    AnomalyWindow,
+    EvidenceBundle,
+    ItemRange,
+    Signal,
+    StreamKey,
+    WindowFacts,
+)
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
@@ -209,6 +220,8 @@ class StreamScoring:
             "detector": stream.detector.state(),
             "shaper": stream.shaper.state(),
             "anomaly_id": stream.anomaly_id,
+            "anomaly_windows": stream.anomaly_windows,
+            "level": stream.level.state(),
             "last_event": stream.last_event_unix_nano,
             "windows": self._assembler.open_windows(key),
         }
@@ -244,6 +257,9 @@ class StreamScoring:
             stream.detector.restore(state["detector"])
             stream.shaper.restore(state["shaper"])
             stream.anomaly_id = state["anomaly_id"]
+            # States of before do not know them.
+            stream.anomaly_windows = state.get("anomaly_windows", 1)
+            stream.level = StreamLevel(state.get("level", ()))
         self._assembler.restore(stream.key, state["windows"])
 
     def _takes(self, key: StreamKey) -> bool:
@@ -290,14 +306,18 @@ class StreamScoring:
         score = detector.score_one(columns, window.closed_unix_nano, duration_s)
         if self._with_records:
             verdicts.records.append(self._record_scores(stream, window, score))
+        level = stream.level.take(score.margin_bits)
         if score.is_alarm:
-            anomaly = self._anomaly(stream, window, score)
-            stream.anomaly_id = anomaly.id
+            anomaly = self._anomaly(stream, window, score, level)
+            stream.anomaly_id, stream.anomaly_windows = anomaly.id, 1
             verdicts.opened.append(anomaly)
             if self._evidence_pace is not None and self._evidence_pace.admits(window.closed_unix_nano):
                 verdicts.evidence.append(self._bundle(stream, anomaly, window, duration_s, score))
         if score.is_anomalous:
             _add_ranges(window, stream.anomaly_id, verdicts.diverted)
+            if not score.is_alarm:
+                stream.anomaly_windows += 1
+                verdicts.ongoing.append(_further(stream, last, score, level))
         if score.is_resolved:
             how = "adopted" if score.is_adopted else "recovered"
             verdicts.resolved.append((stream.anomaly_id, last, how))
@@ -332,7 +352,7 @@ class StreamScoring:
             score.is_anomalous,
         )
 
-    def _anomaly(self, stream: TrackedStream, window: Window, score: WindowScore) -> Anomaly:
+    def _anomaly(self, stream: TrackedStream, window: Window, score: WindowScore, level: AnomalyLevel) -> Anomaly:
         key, batch, baseline = stream.key, window.batch, stream.detector.baseline
         subject = f"{key.service} {key.name}" if key.name else key.service
         told = explain(stream.detector, score, key.kind, subject, self._config.quote_max_bytes(key.kind))
@@ -348,7 +368,7 @@ class StreamScoring:
             id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
             stream=key,
             state=AnomalyState.OPEN.value,
-            severity=severity(score.margin_bits).label,
+            severity=severity_at(level, severity(score.margin_bits)).label,
             detected_unix_nano=facts.end_unix_nano,
             window_start_unix_nano=facts.start_unix_nano,
             window_end_unix_nano=facts.end_unix_nano,
@@ -373,7 +393,20 @@ class StreamScoring:
             resource_schema_url=schema_url,
             fingerprint=stream.fingerprint,
             compressor=self._compressor.fingerprint,
+            level=level.value,
         )
+
+
+def _further(stream: TrackedStream, end_unix_nano: int, score: WindowScore, level: AnomalyLevel) -> AnomalyWindow:
+    return AnomalyWindow(
+        stream.anomaly_id,
+        end_unix_nano,
+        stream.anomaly_windows,
+        score.bits,
+        score.is_fired,
+        level.value,
+        severity_at(level, severity(score.margin_bits)).label,
+    )
 
 
 def _facts(window: Window, score: WindowScore) -> WindowFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from driftlock_otlp.detection.detector import StreamDetector
+from driftlock_otlp.detection.levels import StreamLevel
 from driftlock_otlp.model import StreamKey, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.windowing.batch import Shaper
@@ -23,11 +24,13 @@ class TrackedStream:
 
     __slots__ = (
         "anomaly_id",
+        "anomaly_windows",
         "detector",
         "fingerprint",
         "key",
         "last_event_unix_nano",
         "last_window",
+        "level",
         "shaper",
         "used",
         "window_count",
@@ -39,6 +42,8 @@ class TrackedStream:
         self.shaper = shaper
         self.fingerprint = detector_fingerprint
         self.anomaly_id = ""
+        self.anomaly_windows = 0  # that belong to it
+        self.level = StreamLevel()
         self.last_event_unix_nano = 0
         self.used = 0  # a count that grows with every request to any stream
         # Of this process only, for people who look; a checkpoint does not keep them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from driftlock_otlp.model import Anomaly, EvidenceBundle, ItemRange, StreamKey, WindowFacts
+from driftlock_otlp.model import Anomaly, AnomalyWindow, EvidenceBundle, ItemRange, StreamKey, WindowFacts
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Verdicts:
 
     Attributes:
         opened: Anomalies that began.
+        ongoing: Further windows of anomalies that began before.
         resolved: (anomaly id, event time of the end, resolution) of those that ended.
         diverted: Ranges of anomalous items by position of their request.
         windows: Number of windows by (kind, outcome).
@@ -48,6 +49,7 @@ class Verdicts:
     """
 
     opened: list[Anomaly] = field(default_factory=list)
+    ongoing: list[AnomalyWindow] = field(default_factory=list)
     resolved: list[tuple[str, int, str]] = field(default_factory=list)
     diverted: dict[int, list[ItemRange]] = field(default_factory=dict)
     windows: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from driftlock_otlp.model import Anomaly, EvidenceBundle, ItemRange, WindowFacts
+from driftlock_otlp.model import Anomaly, AnomalyWindow, EvidenceBundle, ItemRange, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 
 LENGTH = struct.Struct(">I")
@@ -94,6 +94,7 @@ class Progress(msgspec.Struct, tag=True):
         watermark: Every record before it has its verdict.
         checkpoint: A restart would begin here; the log is needed from here on.
         opened: Anomalies that began.
+        ongoing: Further windows of anomalies.
         resolved: (id, event time, resolution) of anomalies that ended.
         diverted: (position, ranges) of anomalous items.
         windows: (kind, outcome, count).
@@ -112,6 +113,7 @@ class Progress(msgspec.Struct, tag=True):
     watermark: int
     checkpoint: int
     opened: list[Anomaly] = []
+    ongoing: list[AnomalyWindow] = []
     resolved: list[tuple[str, int, str]] = []
     diverted: list[tuple[int, list[ItemRange]]] = []
     windows: list[tuple[str, str, int]] = []

@@ -224,6 +224,7 @@ class Worker:
         progress = messages.Progress(self._position, self._watermark(), self._checkpoint_position)
         for part in verdicts:
             progress.opened.extend(part.opened)
+            progress.ongoing.extend(part.ongoing)
             progress.resolved.extend(part.resolved)
             progress.diverted.extend(part.diverted.items())
             progress.facts.extend(part.facts)

@@ -1,0 +1,1 @@
+"""The Supabase project, on a real PostgreSQL."""

@@ -13,9 +13,12 @@ from functools import partial
 import structlog
 
 from driftlock_otlp import fault_points
+from driftlock_otlp.api.access import Access
 from driftlock_otlp.api.app import ApiServer, build_app
 from driftlock_otlp.api.health_check import HealthCheck
 from driftlock_otlp.api.pipeline_view import PipelineView
+from driftlock_otlp.api.v1.app import build_v1
+from driftlock_otlp.api.v1.backend import Backend
 from driftlock_otlp.config.exporters import for_signal
 from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConfig
 from driftlock_otlp.config.root import Config
@@ -110,7 +113,9 @@ class Service:
         self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
         senders = [EventSender(self._deliverer(name), self._state, self.metrics) for name in config.event_exporters]
         view = self._build_view(senders)
-        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look))
+        access = Access(self.gate.keys, config.api.requests_per_second)
+        v1 = build_v1(self._build_backend(), access, self.metrics.errors)
+        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look, v1))
         health_check = config.extensions.health_check
         components: list[Component] = [
             # First to start and last to stop: probes are answered, with 503, while the others come up and go down.
@@ -259,6 +264,9 @@ class Service:
             workers=self.pool,
             state=self._state,
         )
+
+    def _build_backend(self) -> Backend:
+        return Backend(version=version(), state=self._state, workers=self.pool, clock=time.time_ns)
 
     def _deliverer(self, name: str) -> Deliverer:
         """Return a connection of its own, so that no user of a destination waits for another."""

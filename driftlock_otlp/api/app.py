@@ -1,4 +1,4 @@
-"""The management HTTP server: Prometheus metrics, health and the live page, on the API port."""
+"""The management HTTP server: Prometheus metrics, health, the live page and the management API, on the API port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from driftlock_otlp.api import pipelinez
 from driftlock_otlp.config.operation import ApiConfig
@@ -23,7 +24,11 @@ _LONGEST_STOP_S = 2.0
 
 
 def build_app(
-    registry: CollectorRegistry, readiness: Readiness, version: str, look: Callable[[], Awaitable[LivePipeline]]
+    registry: CollectorRegistry,
+    readiness: Readiness,
+    version: str,
+    look: Callable[[], Awaitable[LivePipeline]],
+    v1: ASGIApp,
 ) -> Starlette:
     """Return the application.
 
@@ -32,6 +37,7 @@ def build_app(
         readiness: What `/readyz` asks.
         version: Of the sidecar.
         look: What `/debug/pipelinez` shows.
+        v1: The management API, which answers what nothing else does.
     """
 
     def metrics(request: Request) -> Response:
@@ -47,7 +53,8 @@ def build_app(
         return JSONResponse({"ready": not missing, "waiting_for": missing}, status_code=status)
 
     def index(request: Request) -> Response:
-        return PlainTextResponse(f"driftlock-otlp {version}\n\n/metrics\n/healthz\n/readyz\n/debug/pipelinez\n")
+        paths = "\n".join(("/metrics", "/healthz", "/readyz", "/debug/pipelinez", "/v1/docs"))
+        return PlainTextResponse(f"driftlock-otlp {version}\n\n{paths}\n")
 
     async def live(request: Request) -> Response:
         shown = await look()
@@ -63,6 +70,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/debug/pipelinez", live),
+            Mount("/", v1),
         ]
     )
 

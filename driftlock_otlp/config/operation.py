@@ -46,6 +46,12 @@ class ApiConfig(Section):
     """`api`: metrics, health and management."""
 
     endpoint: ListenEndpoint = Field(default=Endpoint(host="127.0.0.1", port=8080), description="Address to listen on.")
+    requests_per_second: float = Field(
+        default=50.0,
+        gt=0,
+        description="Management requests (/v1) of each organisation, and ten times as many at once after a pause; beyond"
+        " that 429. Without API keys there is no limit, and this machine alone is answered.",
+    )
 
 
 class HealthCheckConfig(Section):

@@ -149,6 +149,11 @@ def _export_response(signal: Signal, result: ExportResult) -> Any:
     return response
 
 
+def http_status(error: Exception) -> int:
+    """Return the HTTP status of an error."""
+    return _codes_of(error).http_status
+
+
 def http_failure(error: Exception, encoding: Encoding) -> HttpResponse:
     """Return the HTTP response to `error`.
 

@@ -30,6 +30,19 @@ class UsageTotal:
     request_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class UsagePeriod:
+    """What one tenant has sent of one signal in one period.
+
+    Attributes:
+        start_unix_s: When the period began.
+        total: What was sent in it.
+    """
+
+    start_unix_s: int
+    total: UsageTotal
+
+
 _SIGNAL_OF_NAME = {signal.plural: signal for signal in Signal}
 
 
@@ -90,3 +103,37 @@ def totals(connection: sqlite3.Connection, since_unix_s: int | None = None) -> l
         (since_unix_s or 0,),
     )
     return [UsageTotal(tenant, _SIGNAL_OF_NAME[signal], *sums) for tenant, signal, *sums in rows]
+
+
+def periods(
+    connection: sqlite3.Connection,
+    *,
+    tenant: str | None,
+    since_unix_s: int,
+    until_unix_s: int,
+    period_s: int,
+    after: tuple[int, str, str],
+    limit: int,
+) -> list[UsagePeriod]:
+    """Return what was sent by period, tenant and signal.
+
+    Args:
+        connection: The state database.
+        tenant: Only this tenant's; None for all.
+        since_unix_s: Only hours that began then or later.
+        until_unix_s: Only hours that began before.
+        period_s: Whole hours.
+        after: Start, tenant and signal's name of the last one of the page before; what is before everything
+            for the first page.
+        limit: Most to return.
+    """
+    rows = connection.execute(
+        "SELECT hour_unix_s / ?1 * ?1 AS start, tenant, signal, sum(items), sum(bytes), sum(requests) FROM usage"
+        " WHERE hour_unix_s >= ?2 AND hour_unix_s < ?3 AND hour_unix_s >= ?4 AND (?5 IS NULL OR tenant = ?5)"
+        " GROUP BY start, tenant, signal HAVING (start, tenant, signal) > (?4, ?6, ?7)"
+        " ORDER BY start, tenant, signal LIMIT ?8",
+        (period_s, since_unix_s, until_unix_s, after[0], tenant, after[1], after[2], limit),
+    )
+    return [
+        UsagePeriod(start, UsageTotal(owner, _SIGNAL_OF_NAME[signal], *sums)) for start, owner, signal, *sums in rows
+    ]

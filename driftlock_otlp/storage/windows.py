@@ -50,12 +50,66 @@ def prune(connection: sqlite3.Connection, most: int = MOST_WINDOWS) -> int:
     ).rowcount
 
 
-def find(connection: sqlite3.Connection, stream: StreamKey, limit: int = 100) -> list[WindowFacts]:
-    """Return the newest windows of a stream, newest first."""
+def streams(
+    connection: sqlite3.Connection, *, tenant: str | None, after: tuple[str, str, str, str] | None, limit: int
+) -> list[StreamKey]:
+    """Return streams that have windows, by kind, service, name and tenant.
+
+    Args:
+        connection: The state database.
+        tenant: Only this tenant's; None for all.
+        after: Kind, service, name and tenant of the last one of the page before.
+        limit: Most to return.
+    """
+    found: list[StreamKey] = []
+    key = after or ("", "", "", "")
+    # One step through the index for each stream, however many windows it has.
+    while len(found) < limit:
+        row = connection.execute(
+            "SELECT kind, service, name, tenant FROM windows WHERE (kind, service, name, tenant) > (?, ?, ?, ?)"
+            " ORDER BY kind, service, name, tenant LIMIT 1",
+            key,
+        ).fetchone()
+        if row is None:
+            break
+        key = tuple(row)
+        if tenant is None or row[3] == tenant:
+            found.append(StreamKey(*row))
+    return found
+
+
+def find(
+    connection: sqlite3.Connection, stream: StreamKey, limit: int = 100, before_unix_nano: int = _MAX_INTEGER
+) -> list[WindowFacts]:
+    """Return windows of a stream, newest first.
+
+    Args:
+        connection: The state database.
+        stream: Which.
+        limit: Most to return.
+        before_unix_nano: Event time; only windows that began before.
+    """
     rows = connection.execute(
         "SELECT start_unix_nano, end_unix_nano, record_count, outcome, score, p_value, bits, ncd, compression_ratio,"
         " baseline_compression_ratio, entropy_bits, baseline_entropy_bits FROM windows"
-        " WHERE kind = ? AND service = ? AND name = ? AND tenant = ? ORDER BY start_unix_nano DESC LIMIT ?",
-        (stream.kind, stream.service, stream.name, stream.tenant, limit),
+        " WHERE kind = ? AND service = ? AND name = ? AND tenant = ? AND start_unix_nano < ?"
+        " ORDER BY start_unix_nano DESC LIMIT ?",
+        (stream.kind, stream.service, stream.name, stream.tenant, before_unix_nano, limit),
     )
     return [WindowFacts(stream, *row) for row in rows]
+
+
+def reaches_back_to(connection: sqlite3.Connection, stream: StreamKey, baseline_windows: int) -> int:
+    """Return when the oldest of the last windows that were learned began, as event time; 0 if none is stored.
+
+    Args:
+        connection: The state database.
+        stream: Which.
+        baseline_windows: How many windows the baseline holds.
+    """
+    row = connection.execute(
+        "SELECT min(start_unix_nano) FROM (SELECT start_unix_nano FROM windows WHERE kind = ? AND service = ?"
+        " AND name = ? AND tenant = ? AND outcome <> 'anomalous' ORDER BY start_unix_nano DESC LIMIT ?)",
+        (stream.kind, stream.service, stream.name, stream.tenant, baseline_windows),
+    ).fetchone()
+    return int(row[0] or 0)

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import PlainTextResponse
 
 from driftlock_otlp.api.app import ApiServer, build_app
 from driftlock_otlp.config.operation import ApiConfig
@@ -51,7 +52,13 @@ def application(metrics: Metrics | None = None, readiness: Readiness | None = No
     async def look() -> LivePipeline:
         raise AssertionError("nobody asks for it here")
 
-    return build_app((metrics or Metrics()).registry, readiness or Readiness(), "1.2.3", look)
+    return build_app(
+        (metrics or Metrics()).registry,
+        readiness or Readiness(),
+        "1.2.3",
+        look,
+        PlainTextResponse("v1", status_code=404),
+    )
 
 
 async def test_health_says_ok_whatever_readiness_says() -> None:
@@ -88,7 +95,7 @@ async def test_the_index_names_the_version_and_the_paths() -> None:
     status, _, body = await get(application(), "/")
     assert status == 200
     assert b"driftlock-otlp 1.2.3" in body
-    assert body.splitlines()[2:] == [b"/metrics", b"/healthz", b"/readyz", b"/debug/pipelinez"]
+    assert body.splitlines()[2:] == [b"/metrics", b"/healthz", b"/readyz", b"/debug/pipelinez", b"/v1/docs"]
 
 
 async def test_an_unknown_path_is_404() -> None:

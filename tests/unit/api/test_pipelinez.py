@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from driftlock_otlp.api.app import build_app
 from driftlock_otlp.api.pipelinez import page
@@ -86,7 +87,7 @@ def app(live: LivePipeline) -> Any:
     async def look() -> LivePipeline:
         return live
 
-    return build_app(Metrics().registry, Readiness(), "1.2.3", look)
+    return build_app(Metrics().registry, Readiness(), "1.2.3", look, PlainTextResponse("v1"))
 
 
 def test_the_page_tells_of_every_part() -> None:

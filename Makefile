@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance interop interop-build fuzz crash soak lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz crash soak lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -65,6 +65,9 @@ interop-build: $(READY)
 
 interop: interop-build ## Send through a real Collector, rotel and the SDKs (needs Go; Node for one of them)
 	@$(PY) -m pytest tests/interop $(ARGS)
+
+bench: interop-build ## Measure beside the Collector and rotel, in turns: make bench ARGS="--rounds 5" (needs Go)
+	@$(PY) -m tests.benchmark.forwarding $(ARGS)
 
 fuzz: $(READY) ## Fuzz what reads bytes from outside: make fuzz SECONDS=600
 	@$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),30)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.commands.terminal import plain_table, standard_error, standard_output
+from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.report import write_report
 from driftlock_otlp.evaluation.result import SuiteResult, figure_text
 from driftlock_otlp.evaluation.suites import SUITES
@@ -26,6 +27,7 @@ suites:
 @SUITES@
 
 examples:
+  driftlock-otlp evaluate calibration
   driftlock-otlp evaluate nab --data ~/data
   driftlock-otlp evaluate nab --data ~/data --report results""".replace(
     "@SUITES@", "\n".join(f"  {name:12}  {suite.about}" for name, suite in SUITES.items())
@@ -36,7 +38,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "suites", metavar="SUITE", nargs="+", choices=[*SUITES, "all"], help=f"what to run: {', '.join(SUITES)}, or all"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", required=True, help="directory that holds the sets")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="directory that holds the sets; calibration does without"
+    )
     parser.add_argument(
         "--report", type=Path, metavar="DIR", help="write figures (JSON), pages (Markdown) and plots there"
     )
@@ -46,7 +50,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     console = standard_output()
-    for name in SUITES if "all" in arguments.suites else dict.fromkeys(arguments.suites):
+    names = list(SUITES if "all" in arguments.suites else dict.fromkeys(arguments.suites))
+    lacking = [name for name in names if SUITES[name].needs_data and arguments.data is None]
+    if lacking:
+        raise InputError(f"{', '.join(lacking)}: name the directory that holds the data sets with --data")
+    for name in names:
         with _progress(name) as on_file:
             result = SUITES[name].run(arguments.data, config, on_file)
         _show(console, result)

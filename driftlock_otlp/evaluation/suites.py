@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from driftlock_otlp.config.root import Config
+from driftlock_otlp.evaluation.calibration.suite import run_calibration
 from driftlock_otlp.evaluation.genai import run_genai
 from driftlock_otlp.evaluation.incidents import run_incidents
 from driftlock_otlp.evaluation.loglines import run_loglines
@@ -25,10 +25,12 @@ class Suite(NamedTuple):
         run: Takes the directory of the data, the settings, and what to call before each file with
             its name, its number and how many there are.
         about: The sets it needs and what it judges, in a line.
+        needs_data: Whether there is nothing to judge without a directory.
     """
 
-    run: Callable[[Path, Config, Callable[[str, int, int], None]], SuiteResult]
+    run: Callable[[Any, Config, Callable[[str, int, int], None]], SuiteResult]
     about: str
+    needs_data: bool = True
 
 
 SUITES: dict[str, Suite] = {
@@ -40,5 +42,10 @@ SUITES: dict[str, Suite] = {
     "traces": Suite(run_traces, "delag/: requests with delayed calls, as traces"),
     "incidents": Suite(run_incidents, "petshop/, nezha/: which injected faults are found, and where they came from"),
     "genai": Suite(run_genai, "who_and_when/: seeded faults in LLM traffic made of recorded agent runs"),
+    "calibration": Suite(
+        run_calibration,
+        "no data needed: error rates and power on seeded streams; nab/, smd/, ms_cloud/ if they are there",
+        needs_data=False,
+    ),
 }
 """Suites by name, in the order in which they are run and listed."""

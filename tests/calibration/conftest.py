@@ -1,6 +1,6 @@
 """One short measurement for each kind of stream, which all tests here judge.
 
-The same command with other seeds and more windows gives the tables of docs/detection.md. Three
+`driftlock-otlp evaluate calibration` measures the same with more streams, for whole days. Three
 streams of 400 clean windows each are far too few to see a rate of one false alarm a day: the
 bounds only catch what makes the detector clearly worse. Streams and faults are seeded, so that
 the figures change only when the detector or its compressor does.
@@ -8,29 +8,11 @@ the figures change only when the detector or its compressor does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
-from tests.calibration.measure import Fault, Power, Quiet, measure
-
-SEEDS = range(100, 103)
-WINDOWS = 400
-BETWEEN_FAULTS = 100
-
-FAULTS: dict[str, list[Fault]] = {
-    "logs": [("new_template", 0.25), ("error_burst", 0.25), ("latency", 4.0), ("rate", 3.0)],
-    "metrics": [("level", 8.0)],
-    "traces": [("errors", 0.25), ("new_operation", 0.25), ("latency", 4.0)],
-}
-
-
-@dataclass
-class Measured:
-    """What the streams of one kind came to, pooled over the seeds."""
-
-    quiet: Quiet = field(default_factory=Quiet)
-    power: dict[Fault, Power] = field(default_factory=dict)
+from driftlock_otlp.evaluation.calibration.fleet import Fleet
+from driftlock_otlp.evaluation.calibration.measured import SHORT, Measured, measure_kind, new_fleet
+from driftlock_otlp.evaluation.calibration.watch import STREAMS, Watch
 
 
 class Measurements:
@@ -42,13 +24,12 @@ class Measurements:
     def of(self, kind: str) -> Measured:
         """Return the measurement of `logs`, `metrics` or `traces`."""
         if kind not in self._made:
-            pooled = Measured(power={fault: Power() for fault in FAULTS[kind]})
-            for _, quiet, power in measure(kind, SEEDS, WINDOWS, BETWEEN_FAULTS, FAULTS[kind]):
-                pooled.quiet.add(quiet)
-                for fault, result in power.items():
-                    pooled.power[fault].add(result)
-            self._made[kind] = pooled
+            self._made[kind] = measure_kind(kind, SHORT, Watch)
         return self._made[kind]
+
+    def fleet(self) -> Fleet:
+        """Return many streams made of those of all kinds."""
+        return new_fleet({kind: self.of(kind) for kind in STREAMS})
 
 
 @pytest.fixture(scope="session")

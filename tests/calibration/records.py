@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.explain import explain
-from tests.calibration.measure import Fault, Watch
+from driftlock_otlp.evaluation.calibration.streams import Fault
+from driftlock_otlp.evaluation.calibration.watch import Watch
 
 Rows = npt.NDArray[np.bool_]
 

@@ -26,9 +26,9 @@ from driftlock_otlp.detection.detector import (
     to_score,
 )
 from driftlock_otlp.detection.records import RecordEvidence
+from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.windowing.streams import new_record_scorers
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state
-from tests.calibration.measure import Watch
 from tests.unit.detection.examples import COMPRESSOR, ZSTD, number, window
 
 LAG = LAG_WINDOWS
@@ -44,7 +44,7 @@ def warmed() -> Callable[[str], Watch]:
 
     def branch(kind: str) -> Watch:
         if kind not in made:
-            watch = Watch(kind, seed=1).warm_up(ARMED)
+            watch = Watch(kind, 1).warm_up(ARMED)
             while watch.detector.has_open_anomaly:
                 watch.step()
             made[kind] = watch

@@ -10,9 +10,10 @@ import pytest
 from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector
 from driftlock_otlp.detection.explain import Explanation, explain, severity
+from driftlock_otlp.evaluation.calibration.streams import Fault
+from driftlock_otlp.evaluation.calibration.watch import FAULT_COLUMNS, Watch
 from driftlock_otlp.model import AnomalySeverity
 from driftlock_otlp.windowing.streams import new_record_scorers
-from tests.calibration.measure import FAULT_COLUMNS, Fault, Watch
 from tests.unit.detection.examples import COMPRESSOR, category, number
 
 SEEDS = (1, 2, 3)

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftlock_otlp.errors import InputError
+from driftlock_otlp.evaluation.calibration.streams import WINDOW_S
+from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.model import StreamKey
 from driftlock_otlp.windowing.evidence import (
     BUNDLE_FORMAT,
@@ -24,8 +26,6 @@ from driftlock_otlp.windowing.evidence import (
     read_bundle,
     verify,
 )
-from tests.calibration.measure import Watch
-from tests.calibration.synthetic import WINDOW_S
 from tests.unit.detection.examples import COMPRESSOR, ZSTD
 
 GROSS = {"logs": ("new_template", 0.6), "metrics": ("level", 40.0), "traces": ("new_operation", 0.6)}
@@ -34,7 +34,7 @@ GROSS = {"logs": ("new_template", 0.6), "metrics": ("level", 40.0), "traces": ("
 @cache
 def judged(kind: str, armed_windows: int = 40) -> tuple[Watch, Judged]:
     """A warm stream that meets a gross fault, not yet learned."""
-    watch = Watch(kind, seed=1).warm_up(armed_windows)
+    watch = Watch(kind, 1).warm_up(armed_windows)
     while watch.detector.has_open_anomaly:
         watch.step()
     watch.clock_unix_nano += int(WINDOW_S * 1e9)

@@ -1,11 +1,13 @@
-"""Seeded streams of windows with known faults: what the calibration tests are run on.
+"""Seeded streams of windows with known faults.
 
 Normal traffic is meant to be unpleasant: autocorrelated template mixes, bursts, daily swing,
 rare templates, heavy-tailed durations. Faults are drawn on the same hidden state as the clean
-windows they replace.
+windows they replace. A seed gives the same windows everywhere.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +15,20 @@ from driftlock_otlp.detection.columns import Category, Columns, Floats, Number
 
 WINDOW_S = 10.0
 DAY_WINDOWS = 8640
+HOUR_WINDOWS = 360
+
+Fault = tuple[str, float]
+"""What is wrong, and how much; the stream's class says which faults it knows."""
+
+
+class Stream(Protocol):
+    """Windows, one after the other."""
+
+    in_burst: bool
+
+    def window(self, fault: str = "", size: float = 0.0) -> tuple[Columns, float]:
+        """Return the next window's columns and its duration in seconds."""
+        ...
 
 
 def _category(codes: np.ndarray, labels: list[str]) -> Category:
@@ -23,7 +39,7 @@ class LogStream:
     """Log records of one service: template, severity, duration and rate.
 
     Faults: `new_template` (share of records), `error_burst` (share), `template_gone`,
-    `latency` (factor), `rate` (factor).
+    `latency` (factor), `rate` (factor), `job` (share): a scheduled job that writes lines of its own.
     """
 
     def __init__(self, seed: int, records: int = 100) -> None:
@@ -37,11 +53,13 @@ class LogStream:
         self.season = r.uniform(0.1, 0.5) * r.standard_normal(self.templates)
         self.rare = int(r.integers(50, 400))
         self.rare_share = r.uniform(0.0005, 0.01)
-        self.burst_left, self.burst_on, self.burst_gain = 0, 0, 0.0
+        self.burst_left, self.burst_on, self.burst_gain = 0.0, 0, 0.0
         self.in_burst = False
         self.burst_every = r.uniform(150, 800)
         self.time = 0
         self.labels = [f"template {i} <*>" for i in range(self.templates)] + [f"rare {i}" for i in range(self.rare)]
+        self.job = len(self.labels)
+        self.labels += [f"nightly report: step {i} of <*>" for i in range(3)]
         self.labels += ["payment gateway timeout after <*> ms", "connection refused by <*>"]
 
     def window(self, fault: str = "", size: float = 0.0) -> tuple[Columns, float]:
@@ -75,6 +93,9 @@ class LogStream:
         touched = r.random(n) < size
         if fault == "new_template":
             codes[touched] = len(self.labels) - 2
+        elif fault == "job":
+            codes[touched] = self.job + np.flatnonzero(touched) % 3
+            rate *= 1.0 + size
         elif fault == "error_burst":
             severity[touched] = 2
         elif fault == "template_gone":
@@ -96,7 +117,7 @@ class LogStream:
 
 
 class MetricStream:
-    """Three gauges with 12 points a window: autocorrelated, heavy-tailed, with daily swing and bursts.
+    """Three gauges with a few points a window each: autocorrelated, heavy-tailed, with daily swing and bursts.
 
     Faults: `level` (sigmas, on one gauge), `flat`, `variance` (factor).
     """

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,10 @@ class Baseline:
             prepared.numbers[name] = number_model.prepare(columns.numbers.get(name), given)
         return prepared
 
+    def usual_rate(self, rates: Sequence[float]) -> float:
+        """Return that of several log2 rates which is nearest to the usual one."""
+        return min(rates, key=lambda rate: float(np.nan_to_num(self._volume.evaluate(rate).values[0])))
+
     def evaluate(self, window: PreparedWindow) -> Evaluation:
         """Return the window's evidence; changes nothing that later results rest on."""
         values, sizes = [], Sizes()
@@ -155,6 +160,19 @@ class Baseline:
         while self._windows:
             self._forget_oldest()
 
+    @property
+    def windows(self) -> list[PreparedWindow]:
+        """Its windows, oldest first; not to be changed."""
+        return [*self._windows]
+
+    def replace(self, windows: Sequence[PreparedWindow]) -> None:
+        """Hold these windows, which it has held before, and no others; what has ever been seen stays known."""
+        self._hold(windows)
+        for name, symbol_model in self._symbols.items():
+            symbol_model.restore(symbol_model.state(), [w.symbols[name] for w in windows if name in w.symbols])
+        for name, number_model in self._numbers.items():
+            number_model.hold([w.numbers[name] for w in windows if name in w.numbers])
+
     def record_bits(self, window: PreparedWindow, weights: dict[str, float]) -> Floats:
         """Return what each record saves under the window's own model, over all columns.
 
@@ -179,6 +197,15 @@ class Baseline:
             return self._volume
         return self._symbols.get(claim.column) or self._numbers[claim.column]
 
+    def symbol_of(self, window: PreparedWindow, claim: Claim) -> str:
+        """Return the symbol that says most for a claim, empty if it has none."""
+        model = self.model_of(claim)
+        if isinstance(model, SymbolModel):
+            return model.change(window.symbols[claim.column], claim, "").label
+        if isinstance(model, NumberModel):
+            return model.change(window.numbers[claim.column], claim, "").label
+        return ""
+
     def state(self) -> dict[str, Any]:
         """Return everything remembered, as plain values and arrays."""
         return {
@@ -190,9 +217,7 @@ class Baseline:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Become the baseline that gave this state."""
-        self._windows = deque(prepared_of_state(item) for item in state["windows"])
-        self._record_count = sum(window.record_count for window in self._windows)
-        self._volume.restore([window.log2_rate for window in self._windows])
+        self._hold([prepared_of_state(item) for item in state["windows"]])
         for kind, name in state["order"]:
             if kind == "symbols":
                 saved = state["symbols"][name]
@@ -204,6 +229,11 @@ class Baseline:
                 number_model = NumberModel.of_state(name, saved)
                 number_model.restore(saved, [w.numbers[name] for w in self._windows if name in w.numbers])
                 self._add("numbers", name, number_model)
+
+    def _hold(self, windows: Sequence[PreparedWindow]) -> None:
+        self._windows = deque(windows)
+        self._record_count = sum(window.record_count for window in windows)
+        self._volume.restore([window.log2_rate for window in windows])
 
     def _add(self, kind: str, name: str, model: SymbolModel | NumberModel) -> None:
         if isinstance(model, SymbolModel):
@@ -245,4 +275,14 @@ def prepared_of_state(state: dict[str, Any]) -> PreparedWindow:
         state["log2_rate"],
         {name: SymbolWindow(*item) for name, item in state["symbols"].items()},
         {name: NumberWindow(*item) for name, item in state["numbers"].items()},
+    )
+
+
+def copy_unlearned(window: PreparedWindow) -> PreparedWindow:
+    """Return the window as if no model had numbered its labels; arrays are shared."""
+    return PreparedWindow(
+        window.record_count,
+        window.log2_rate,
+        {name: replace(symbols, ids=None) for name, symbols in window.symbols.items()},
+        {name: replace(numbers, ids=None, value_ids=None) for name, numbers in window.numbers.items()},
     )

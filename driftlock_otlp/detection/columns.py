@@ -6,7 +6,7 @@ a value has code -1 or NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -91,3 +91,15 @@ class Columns:
     counts: dict[str, Counts] = field(default_factory=dict)
     sessions: Codes | None = None
     is_content_free: bool = False
+
+    def only(self, rows: Ints) -> Columns:
+        """Return the columns of some records; rows int64, (m,), ascending."""
+        return replace(
+            self,
+            record_count=len(rows),
+            time_unix_nano=self.time_unix_nano[rows],
+            categories={name: replace(column, codes=column.codes[rows]) for name, column in self.categories.items()},
+            numbers={name: replace(column, values=column.values[rows]) for name, column in self.numbers.items()},
+            counts={name: replace(column, counts=column.counts[rows]) for name, column in self.counts.items()},
+            sessions=None if self.sessions is None else self.sessions[rows],
+        )

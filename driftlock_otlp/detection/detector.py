@@ -40,41 +40,34 @@ from driftlock_otlp.detection.baseline import (
     prepared_state,
 )
 from driftlock_otlp.detection.calibration import Calibration
+from driftlock_otlp.detection.cases import (
+    Case,
+    Cases,
+    Sign,
+    Waiting,
+    beyond,
+    remember,
+    remember_odd,
+    waiting_of_state,
+    waiting_state,
+)
 from driftlock_otlp.detection.claims import Change, Claim, Sizes
-from driftlock_otlp.detection.columns import Columns, Floats
+from driftlock_otlp.detection.columns import Columns, Floats, Ints
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.records import RecordEvidence, RecordScorer
+from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
+from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
+from driftlock_otlp.detection.records import JudgedScorer, RecordEvidence, RecordScorer
 
 ALGORITHM = "cbad-4"
 """Part of the fingerprint; changes whenever scores change."""
 
-LAG_WINDOWS = 6
-"""Windows between a verdict and learning: a short fault is judged before it could be learned."""
-_REFIT_WINDOWS = 20
-_YOUNG_WINDOWS = 200
-"""Until the history is this long the calibration is refitted with every window."""
-_SHORT_WINDOWS = 60
-"""Until the history is this long the latest windows calibrate, too: there are none to spare."""
-_IMMEDIATE_BITS = 4.36
-"""Beyond -log2(significance): one window alone is an alarm (11 bits at 0.01)."""
-_REPEATED_BITS = 2.36
-"""Beyond -log2(significance): this window and one of the three before it (9 bits at 0.01)."""
-_CALM_BITS = -1.64
-"""Beyond -log2(significance): below it a window is calm (5 bits at 0.01)."""
-_REPEAT_WINDOWS = 3
 _FEWEST_RECORDS = 3
 """A window of point series with fewer records is judged point by point alone: evidence of one or two
 values has nothing to add, and speaks with every point."""
 _CALM_MARGIN_BITS = -5.0
 """Below it the last points of a series are as usual, and such a window is calm."""
-_GOVERNOR_BITS = 1.0
-"""Each alarm raises the bars by this much; it wears off within a day or so."""
-_RECORD_GOVERNOR_BITS = 3.0
-"""The same for an alarm of records alone, which raises the bar of records alone: their tails are
-heavier, and a scorer that cries often must not make the stream's windows unheard."""
-_DAY_S = 86_400.0
-_CALM_WINDOWS_PER_DAY = 8_640.0
-"""One window per ten seconds: the pace for which the bars give one false alarm a day."""
+_SIGN_BITS = 4.0
+"""Claims with fewer bits do not tell one anomaly from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +123,9 @@ class WindowScore:
         is_sparse: Judged record by record alone: the window holds too little to compare.
         records: Evidence record by record, one entry for each of the stream's record scorers, whose
             claims come first.
+        is_protected: People have called one like it bad: it is not learned.
+        kept_rows: int64, (m,): the records that `prepared` holds; None for all. The others are good by what
+            people said.
         past: Surprise of the strongest claim in each window of the calibration, ascending, float64: what
             the p-value ranks this window among; None where it is not a rank.
     """
@@ -154,6 +150,8 @@ class WindowScore:
     is_sparse: bool = False
     is_of_records: bool = False
     records: list[RecordEvidence | None] = field(default_factory=list)
+    is_protected: bool = False
+    kept_rows: Ints | None = None
     past: Floats | None = None
 
     @property
@@ -198,22 +196,17 @@ class StreamDetector:
         self, settings: DetectorSettings, compressor: Compressor, record_scorers: Sequence[RecordScorer] = ()
     ) -> None:
         self._settings = settings
+        self._compressor = compressor
         self._record_scorers = record_scorers
         self.baseline = Baseline(settings.baseline_windows, settings.baseline_records, compressor)
-        # Longer than the calibration looks back, so that the last fit can be done again.
-        self._history: deque[Floats] = deque(maxlen=settings.calibration_windows + LAG_WINDOWS + _REFIT_WINDOWS)
-        self._history_total = 0
-        self._calibration: Calibration | None = None
-        self._calibrated_on = (0, 0, 0)
-        self._since_refit = 0
-        self._pending: deque[tuple[PreparedWindow, bool, float]] = deque()
+        self._history = EvidenceHistory(settings.calibration_windows, settings.warm_up_windows)
+        self._policy = AlarmPolicy(settings.significance)
+        self._cases = Cases()
+        self._pending: deque[Waiting] = deque()
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
-        self._recent_bits: deque[float] = deque(maxlen=_REPEAT_WINDOWS)
-        self._governor_bits = 0.0
-        self._record_governor_bits = 0.0
-        self._last_closed_unix_nano = 0
-        self._interval_s = math.nan
         self._is_open = False
+        self._open_id = ""
+        self._is_protected = False
         self._open_windows = 0
         self._calm_windows = 0
         self._sparse_to_warm: int | None = None
@@ -221,7 +214,7 @@ class StreamDetector:
     @property
     def is_warm(self) -> bool:
         """Whether the stream is calibrated and may alarm."""
-        return self._calibration is not None or self._sparse_to_warm == 0
+        return self._history.calibration is not None or self._sparse_to_warm == 0
 
     @property
     def windows_to_warm(self) -> int:
@@ -231,17 +224,59 @@ class StreamDetector:
         if self._sparse_to_warm is not None:
             return self._sparse_to_warm
         baseline_left = max(self._settings.baseline_windows - self.baseline.window_count, 0)
-        return baseline_left + max(self._settings.warm_up_windows - self._history_total, 1)
+        return baseline_left + max(self._settings.warm_up_windows - self._history.total, 1)
 
     @property
     def has_constant_scores(self) -> bool:
         """Whether all windows of the calibration were as odd as each other: nothing in them is compared."""
-        return self._calibration is not None and bool(self._calibration.past[0] == self._calibration.past[-1])
+        calibration = self._history.calibration
+        return calibration is not None and bool(calibration.past[0] == calibration.past[-1])
 
     @property
     def has_open_anomaly(self) -> bool:
         """Whether an anomaly is going on."""
         return self._is_open
+
+    @property
+    def significance(self) -> float:
+        """The significance in force."""
+        return self._policy.significance
+
+    def set_significance(self, significance: float | None) -> None:
+        """Let a significance of the stream's own take the place of the configured one; None gives it back its place."""
+        self._policy.set_significance(significance)
+
+    def judge(self, anomaly_id: str, *, is_good: bool | None) -> bool | None:
+        """Take what people say of an anomaly; in force from the next window on.
+
+        Args:
+            anomaly_id: As `learn_one` was told.
+            is_good: True: a false alarm, the pattern is usual. False: confirmed, what was odd in it is never
+                learned. None: neither is said any more, and all is as if it had not been.
+
+        Returns:
+            Whether it was going on and ends by that; None if it is not remembered.
+        """
+        case = self._cases.get(anomaly_id)
+        if case is None:
+            return None
+        if case.is_good is False:
+            self._history.let_in(case.numbers, self._claims())
+            self._exchange(case)
+        case.is_good = is_good
+        if is_good is False:
+            self._history.leave_out(case.numbers, self._claims())
+            self._exchange(case)
+        self._tell_scorers(case)
+        for known in self._cases:
+            if known.is_good is not None:
+                self._tell_scorers(known)  # again, for those that share a template or a value with it
+        if not self._is_open or anomaly_id != self._open_id:
+            return False
+        self._is_protected = is_good is False
+        if is_good:
+            self._is_open, self._calm_windows = False, 0
+        return bool(is_good)
 
     def score_one(self, columns: Columns, closed_unix_nano: int, duration_s: float) -> WindowScore:
         """Return the verdict on a window, as things stand.
@@ -257,8 +292,14 @@ class StreamDetector:
         """
         if _is_sparse(columns):
             return self._score_sparse(columns, closed_unix_nano)
-        prepared = self.baseline.prepare(columns, log2_rate(columns.record_count, duration_s))
-        score = WindowScore(columns, prepared, closed_unix_nano)
+        kept = self._kept_rows(columns)
+        compared = columns if kept is None else columns.only(kept)
+        rate = log2_rate(columns.record_count, duration_s)
+        if kept is not None:
+            # What is set aside may have come on top of the others, or in their stead.
+            rate = self.baseline.usual_rate([log2_rate(len(kept), duration_s), rate])
+        prepared = self.baseline.prepare(compared, rate)
+        score = WindowScore(columns, prepared, closed_unix_nano, kept_rows=kept)
         score.records = [scorer.score_one(columns) for scorer in self._record_scorers]
         if not self.baseline.is_ready:
             return score
@@ -266,49 +307,61 @@ class StreamDetector:
         score.claims = self._claims()
         of_records = [math.nan if found is None else float(found.bits.max()) for found in score.records]
         score.vector = np.concatenate((of_records, score.evaluation.values))
-        if self._calibration is None:
-            return score
-        self._judge(score, self._calibration)
+        if self._history.calibration is not None:
+            self._judge(score, compared, self._history.calibration)
         return score
 
-    def learn_one(self, score: WindowScore) -> None:
-        """Take in a window that was scored just before."""
+    def learn_one(self, score: WindowScore, anomaly_id: str = "") -> None:
+        """Take in a window that was scored just before.
+
+        Args:
+            score: Its verdict.
+            anomaly_id: What the anomaly is called that begins with it, if one does.
+        """
+        if score.is_alarm:
+            self._open_id = anomaly_id or str(score.closed_unix_nano)
+            self._cases.open(self._open_id, len(self._record_scorers))
+        case = self._cases.get(self._open_id) if score.is_anomalous else None
+        if case is not None and (score.is_fired or score.is_flagged):
+            remember(case, None if score.is_sparse else score.prepared, self._signs(score))
         for scorer, found in zip(self._record_scorers, score.records, strict=True):
             scorer.learn_one(score.columns, found)
+        if case is not None:
+            judged = zip(self._record_scorers, score.records, strict=True)
+            remember_odd(case, [s.odd(score.columns, e) if isinstance(s, JudgedScorer) else None for s, e in judged])
         if not score.is_sparse:
             self._sparse_to_warm = None
             self._recent.append(score.prepared)
         if score.is_alarm:
-            if score.is_of_records:
-                self._record_governor_bits += _RECORD_GOVERNOR_BITS
-            else:
-                self._governor_bits += _GOVERNOR_BITS
-            self._is_open, self._open_windows = True, 0
+            if not score.is_protected:
+                self._policy.alarmed(is_of_records=score.is_of_records)
+            self._is_open, self._open_windows, self._is_protected = True, 0, False
             # What came just before and was odd already must not be learned either.
-            limit = self._bar(_CALM_BITS)
+            limit = self._policy.bar(CALM_BITS)
             self._pending = deque((w, keep and bits < limit, bits) for w, keep, bits in self._pending)
         if self._is_open:
             self._open_windows += 1
+            self._is_protected |= score.is_protected
             self._calm_windows = self._calm_windows + 1 if self._is_calm(score) else 0
         if score.is_resolved:
             self._is_open, self._calm_windows = False, 0
         if score.is_sparse:
             to_warm = [found.windows_to_warm for found in score.records if found is not None]
             self._sparse_to_warm = min(to_warm, default=self._sparse_to_warm)
-            self._pace(score.closed_unix_nano)
+            self._policy.passed(score.closed_unix_nano)
             return
-        self._recent_bits.append(score.bits)
+        self._policy.remember(score.bits)
         if score.is_adopted:
             self._adopt()
         else:
             # Of an anomaly only its first window is remembered: what keeps coming back becomes
-            # usual, one long fault does not.
-            if score.vector.size and (score.is_alarm or not score.is_anomalous):
-                self._history.append(score.vector)
-                self._history_total += 1
-                self._refit()
+            # usual, one long fault does not, nor what people have called bad.
+            if score.vector.size and not self._is_protected and (score.is_alarm or not score.is_anomalous):
+                if case is not None:
+                    case.numbers.append(self._history.total)
+                self._history.learn(score.vector, self._claims())
             self._learn_baseline(score)
-        self._pace(score.closed_unix_nano)
+        self._policy.passed(score.closed_unix_nano)
 
     def record_margins(self, score: WindowScore) -> Floats:
         """Return how odd each record of a window is, as bits beyond the alarm bar; float64, (n,).
@@ -318,7 +371,7 @@ class StreamDetector:
         bar.
         """
         n = score.columns.record_count
-        bar = self._bar(_IMMEDIATE_BITS)
+        bar = self._policy.bar(IMMEDIATE_BITS)
         saved = self.record_bits(score)
         top = float(saved.max()) if n else 0.0
         if score.is_sparse:
@@ -350,6 +403,9 @@ class StreamDetector:
         else:
             weights = {claim.column: 1.0 for claim in score.claims if claim.column and claim.name != "rate"}
         saved = self.baseline.record_bits(score.prepared, weights)
+        if score.kept_rows is not None:
+            of_kept, saved = saved, np.zeros(score.columns.record_count)
+            saved[score.kept_rows] = of_kept
         for found in score.records:
             if found is not None:
                 saved = np.maximum(saved, found.bits)
@@ -363,7 +419,8 @@ class StreamDetector:
 
     def usual(self, index: int) -> float:
         """Return the median of a claim's evidence over the calibration; NaN while the claim is silent."""
-        known = self._calibration.median if self._calibration is not None else np.zeros(0)
+        calibration = self._history.calibration
+        known = calibration.median if calibration is not None else np.zeros(0)
         return float(known[index]) if index < len(known) else math.nan
 
     def state(self) -> dict[str, Any]:
@@ -371,17 +428,13 @@ class StreamDetector:
         return {
             "baseline": self.baseline.state(),
             "records": [scorer.state() for scorer in self._record_scorers],
-            "history": [*self._history],
-            "history_total": self._history_total,
-            "since_refit": self._since_refit,
-            "calibrated_on": None if self._calibration is None else list(self._calibrated_on),
-            "pending": [[prepared_state(w), keep, bits] for w, keep, bits in self._pending],
+            **self._history.state(),
+            **self._policy.state(),
+            "cases": self._cases.state(),
+            "pending": waiting_state(self._pending),
             "recent": [prepared_state(w) for w in self._recent],
-            "recent_bits": [*self._recent_bits],
-            "governor_bits": self._governor_bits,
-            "record_governor_bits": self._record_governor_bits,
-            "last_closed_unix_nano": self._last_closed_unix_nano,
-            "interval_s": self._interval_s,
+            "open_id": self._open_id,
+            "is_protected": self._is_protected,
             "is_open": self._is_open,
             "open_windows": self._open_windows,
             "calm_windows": self._calm_windows,
@@ -393,18 +446,12 @@ class StreamDetector:
         self.baseline.restore(state["baseline"])
         for scorer, its_state in zip(self._record_scorers, state["records"], strict=True):
             scorer.restore(its_state)
-        self._history.extend(state["history"])
-        self._history_total = state["history_total"]
-        self._since_refit = state["since_refit"]
-        if state["calibrated_on"] is not None:
-            self._fit(*state["calibrated_on"])
-        self._pending = deque((prepared_of_state(w), keep, bits) for w, keep, bits in state["pending"])
+        self._history.restore(state, self._claims())
+        self._policy.restore(state)
+        self._cases.restore(state["cases"])
+        self._pending = deque(waiting_of_state(state["pending"]))
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
-        self._recent_bits.extend(state["recent_bits"])
-        self._governor_bits = state["governor_bits"]
-        self._record_governor_bits = state["record_governor_bits"]
-        self._last_closed_unix_nano = state["last_closed_unix_nano"]
-        self._interval_s = state["interval_s"]
+        self._open_id, self._is_protected = state["open_id"], state["is_protected"]
         self._is_open = state["is_open"]
         self._open_windows, self._calm_windows = state["open_windows"], state["calm_windows"]
         self._sparse_to_warm = state["sparse_to_warm"]
@@ -412,25 +459,91 @@ class StreamDetector:
     def _claims(self) -> list[Claim]:
         return [*(scorer.claim for scorer in self._record_scorers), *self.baseline.claims]
 
-    def _judge(self, score: WindowScore, calibration: Calibration) -> None:
+    def _judge(self, score: WindowScore, columns: Columns, calibration: Calibration) -> None:
+        score.is_warm, score.past = True, calibration.past
+        self._weigh(score, calibration)
+        if score.is_flagged or score.is_fired:
+            for case in self._cases.judged(is_good=True):
+                usual = self.baseline.windows[-1]
+                signs = self._signs(score)
+                score.vector = beyond(
+                    case, columns, score.prepared, usual, score.claims, score.vector, signs, self._compressor
+                )
+                self._weigh(score, calibration)
+            self._protect(score)
+        score.margin_bits = max(score.margin_bits, score.record_margin_bits)
+        self._decide(score)
+
+    def _weigh(self, score: WindowScore, calibration: Calibration) -> None:
+        """Tell surprise and bars of a window by its vector."""
         known = len(calibration.median)
-        score.is_warm = True
         score.column_bits = np.zeros(len(score.vector))
         score.column_bits[:known] = calibration.column_bits(score.vector[None, :known])[0]
         strongest = float(score.column_bits.max())
         score.bits = calibration.window_bits(strongest)
         score.p_value = calibration.p_value(strongest)
-        score.past = calibration.past
         # A conformal p-value cannot fall below 1/(n+1); while the calibration is young the tail decides.
-        level = self._settings.significance
+        level = self._policy.significance
         can_rank = (1 + len(calibration.past)) * level >= 1.0
         score.is_flagged = score.p_value <= level if can_rank else score.bits >= -math.log2(level)
-        score.margin_bits = score.bits - self._bar(_IMMEDIATE_BITS)
-        of_window = score.margin_bits >= self._governor_bits or self._is_repeated(score.bits)
-        score.is_of_records = not of_window and score.record_margin_bits >= self._record_governor_bits
+        score.margin_bits = score.bits - self._policy.bar(IMMEDIATE_BITS)
+        of_window = self._policy.is_window_alarm(score.bits)
+        score.is_of_records = not of_window and self._policy.is_record_alarm(score.record_margin_bits)
         score.is_fired = of_window or score.is_of_records
-        score.margin_bits = max(score.margin_bits, score.record_margin_bits)
-        self._decide(score)
+
+    def _protect(self, score: WindowScore) -> None:
+        """Recognise what people have called bad: past alarms do not raise the bars for it."""
+        bad = self._cases.judged(is_good=False)
+        if not bad:
+            return
+        strongest = {int(score.column_bits.argmax())}
+        strongest |= {i for i, found in enumerate(score.records) if found is not None and found.margins.max() >= 0.0}
+        signs = [sign for sign in map(self._sign, [score] * len(strongest), strongest) if sign is not None]
+        if not any(sign in case.signs for case in bad for sign in signs):
+            return
+        score.is_protected = True
+        if not score.is_fired and score.is_warm and not score.is_sparse:
+            of_window = self._policy.is_window_alarm(score.bits, is_governed=False)
+            score.is_of_records = not of_window and self._policy.is_record_alarm(
+                score.record_margin_bits, is_governed=False
+            )
+            score.is_fired = of_window or score.is_of_records
+
+    def _signs(self, score: WindowScore) -> dict[Sign, float]:
+        """Return the raw evidence of a window's strong claims; before it is learned."""
+        raw = score.vector if score.vector.size else score.column_bits
+        found = {int(i): self._sign(score, int(i)) for i in np.flatnonzero(score.column_bits >= _SIGN_BITS)}
+        return {sign: float(raw[i]) for i, sign in found.items() if sign is not None}
+
+    def _sign(self, score: WindowScore, index: int) -> Sign | None:
+        claim = score.claims[index]
+        if index >= len(score.records):
+            return claim.column, claim.name, self.baseline.symbol_of(score.prepared, claim)
+        return None if score.records[index] is None else ("", claim.name, self.record_change(score, index)[1].label)
+
+    def _kept_rows(self, columns: Columns) -> Ints | None:
+        """Return the records that people have not called good for good; None if that is all."""
+        kept: Ints | None = None
+        for scorer in self._record_scorers:
+            aside = scorer.set_aside(columns) if isinstance(scorer, JudgedScorer) else None
+            if aside is not None:
+                rows = np.flatnonzero(~aside)
+                kept = rows if kept is None else np.intersect1d(kept, rows)
+        return kept
+
+    def _tell_scorers(self, case: Case) -> None:
+        for scorer, odd in zip(self._record_scorers, case.odd, strict=True):
+            if isinstance(scorer, JudgedScorer):
+                for found in odd:
+                    scorer.judge(found, is_good=case.is_good)
+
+    def _exchange(self, case: Case) -> None:
+        """Go back to the baseline from before a case's regime was adopted, or to the one from after."""
+        if case.exchanged is not None:
+            windows, waiting = case.exchanged
+            case.exchanged = self.baseline.windows, [*self._pending]
+            self.baseline.replace(windows)
+            self._pending = deque(waiting)
 
     def _score_sparse(self, columns: Columns, closed_unix_nano: int) -> WindowScore:
         """Return the verdict of the record scorers alone."""
@@ -444,9 +557,11 @@ class StreamDetector:
             score.bits = float(score.column_bits.max())
             # They are the larger of two channels, each calibrated by itself.
             score.p_value = min(2.0 ** (1.0 - score.bits), 1.0)
-            score.is_flagged = score.p_value <= self._settings.significance
+            score.is_flagged = score.p_value <= self._policy.significance
             score.margin_bits = score.record_margin_bits
-            score.is_fired = score.margin_bits >= self._governor_bits
+            score.is_fired = self._policy.is_sparse_alarm(score.margin_bits)
+            if score.is_fired:
+                self._protect(score)
             self._decide(score)
         return score
 
@@ -455,37 +570,15 @@ class StreamDetector:
         score.is_alarm = score.is_fired and not self._is_open
         if self._is_open:
             calm = self._calm_windows + 1 if self._is_calm(score) else 0
-            score.is_adopted = self._open_windows + 1 >= self._settings.adopt_after_windows
+            is_long = self._open_windows + 1 >= self._settings.adopt_after_windows
+            score.is_adopted = is_long and not (self._is_protected or score.is_protected)
             score.is_resolved = score.is_adopted or calm >= self._settings.recovery_windows
         score.is_anomalous = (score.is_fired or self._is_open) and not score.is_resolved
-
-    def _is_repeated(self, bits: float) -> bool:
-        bar = self._bar(_REPEATED_BITS) + self._governor_bits
-        return bits >= bar and any(past >= bar for past in self._recent_bits)
 
     def _is_calm(self, score: WindowScore) -> bool:
         if score.is_sparse:
             return score.margin_bits < _CALM_MARGIN_BITS
-        return not score.is_fired and score.bits < self._bar(_CALM_BITS)
-
-    def _bar(self, beyond_bits: float) -> float:
-        """Return a bar in bits, raised for streams with more windows a day than one in ten seconds."""
-        pace = 0.0
-        if self._interval_s > 0:
-            # Half of log2: windows that follow each other fast are far from independent.
-            pace = 0.5 * max(0.0, math.log2(_DAY_S / self._interval_s / _CALM_WINDOWS_PER_DAY))
-        # A coarse significance must not leave a calm bar that no window can stay below.
-        return max(-math.log2(self._settings.significance) + beyond_bits + pace, 1.0)
-
-    def _pace(self, closed_unix_nano: int) -> None:
-        if self._last_closed_unix_nano:
-            elapsed_s = max(closed_unix_nano - self._last_closed_unix_nano, 0) / 1e9
-            self._governor_bits *= math.exp(-elapsed_s / _DAY_S)
-            self._record_governor_bits *= math.exp(-elapsed_s / _DAY_S)
-            if math.isnan(self._interval_s):
-                self._interval_s = elapsed_s
-            self._interval_s += 0.02 * (elapsed_s - self._interval_s)
-        self._last_closed_unix_nano = closed_unix_nano
+        return not score.is_fired and score.bits < self._policy.bar(CALM_BITS)
 
     def _learn_baseline(self, score: WindowScore) -> None:
         if not self.baseline.is_ready:
@@ -497,38 +590,14 @@ class StreamDetector:
             if keep:
                 self.baseline.learn(window)
 
-    def _refit(self) -> None:
-        # A young stream has no window to spare; an old one does not measure a fault by its own beginning.
-        last = self._history_total - LAG_WINDOWS
-        if last < max(_SHORT_WINDOWS, self._settings.warm_up_windows):
-            last = self._history_total
-        first = max(0, last - self._settings.calibration_windows)
-        if last < self._settings.warm_up_windows:
-            return
-        self._since_refit += 1
-        if self._calibration is None or last < _YOUNG_WINDOWS or self._since_refit >= _REFIT_WINDOWS:
-            self._fit(first, last, len(self._claims()))
-            self._since_refit = 0
-
-    def _fit(self, first: int, last: int, width: int) -> None:
-        """Calibrate on the evidence vectors numbered `first` to `last`, over `width` claims."""
-        start = self._history_total - len(self._history)
-        rows = [*self._history][first - start : last - start]
-        history = np.full((len(rows), width), np.nan)
-        for i, row in enumerate(rows):
-            known = min(len(row), width)
-            history[i, :known] = row[:known]
-        claims = self._claims()[:width]
-        self._calibration = Calibration(
-            history,
-            np.array([claim.unit for claim in claims]),
-            np.array([claim.shape for claim in claims]),
-            fewest=self._settings.warm_up_windows,
-        )
-        self._calibrated_on = (first, last, width)
-
     def _adopt(self) -> None:
         """Make the last windows of the anomaly the new baseline."""
+        for known in self._cases:
+            if known.is_good is None:
+                known.exchanged = None
+        case = self._cases.get(self._open_id)
+        if case is not None:
+            case.exchanged = self.baseline.windows, [*self._pending]
         self._pending.clear()
         self.baseline.clear()
         for window in self._recent:

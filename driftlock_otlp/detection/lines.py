@@ -19,6 +19,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from driftlock_otlp.detection.bars import Bar
 from driftlock_otlp.detection.claims import Change, Claim
@@ -37,6 +38,8 @@ MAX_TEMPLATES = 8_192
 
 _CONFIRMED_BITS = 40.0
 """What a line of a template costs that people have called bad."""
+_FEWEST_LINES = 3
+"""Lines of a new template in one window before a verdict on the window is one on the template."""
 _MAX_SEVERITIES = 64
 _RARE_SEVERITY_BITS = 2.0
 """Lines of a severity that less than a quarter of all lines have are put into order by it."""
@@ -60,15 +63,41 @@ class LineNovelty:
         self._severities: dict[str, int] = {}
         self._bar = Bar()
 
-    def mark(self, template: str, *, is_good: bool) -> None:
+    def mark(self, template: str, *, is_good: bool | None) -> None:
         """Silence a template for good, or confirm it as bad; a later call takes the place of an earlier one.
 
         Args:
             template: Its label.
-            is_good: Whether its lines are never to be called odd; else they always are.
+            is_good: True: its lines are never to be called odd. False: they always are. None: as if nothing
+                had been said.
         """
-        if template in self._verdicts or len(self._verdicts) < MAX_TEMPLATES:
+        if is_good is None:
+            self._verdicts.pop(template, None)
+        elif template in self._verdicts or len(self._verdicts) < MAX_TEMPLATES:
             self._verdicts[template] = is_good
+
+    def odd(self, columns: Columns, evidence: RecordEvidence | None) -> list[str]:
+        """Return the new templates of a window that came more than twice, or were an alarm."""
+        template = columns.categories.get("template")
+        if template is None or evidence is None:
+            return []
+        counts = np.bincount(template.codes[evidence.bits > 0.0] + 1, minlength=len(template.labels) + 1)[1:]
+        alarms = np.bincount(template.codes[evidence.margins >= 0.0] + 1, minlength=len(template.labels) + 1)[1:]
+        return [template.labels[code] for code in np.flatnonzero((counts >= _FEWEST_LINES) | (alarms > 0)).tolist()]
+
+    def judge(self, odd: list[str], *, is_good: bool | None) -> None:
+        """Take what people say of the templates that `odd` gave."""
+        for template in odd:
+            self.mark(template, is_good=is_good)
+
+    def set_aside(self, columns: Columns) -> npt.NDArray[np.bool_] | None:
+        """Return which lines are of silenced templates; None if none is."""
+        template = columns.categories.get("template")
+        if template is None or not self._verdicts:
+            return None
+        silenced = np.array([*(self._verdicts.get(label, False) for label in template.labels), False])
+        rows: npt.NDArray[np.bool_] = silenced[template.codes]
+        return rows if rows.any() else None
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
         """Return the surprise of each line of a window; None if no line is new, rarely severe, or has a verdict."""

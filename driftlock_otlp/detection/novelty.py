@@ -47,10 +47,11 @@ _LN2 = math.log(2.0)
 class _Channel:
     """Novelty code of one real-valued sequence, with the tail that calibrates it."""
 
-    __slots__ = ("count", "deviation", "mean", "novelties", "seen", "tail_sum")
+    __slots__ = ("bad", "count", "deviation", "mean", "novelties", "seen", "tail_sum")
 
     def __init__(self) -> None:
         self.seen: list[float] = []
+        self.bad: list[float] = []  # values that people have called bad, ascending; seen like others
         self.novelties: list[float] = []
         self.tail_sum = 0.0
         self.count = 0
@@ -63,14 +64,50 @@ class _Channel:
         if not seen:
             return 0.0
         place = bisect_left(seen, value)
-        distance = math.inf if place == len(seen) else seen[place] - value
-        if place and value - seen[place - 1] < distance:
-            distance = value - seen[place - 1]
+        if self.bad:
+            distance = self._distance(value, self.bad)
+        else:
+            distance = math.inf if place == len(seen) else seen[place] - value
+            if place and value - seen[place - 1] < distance:
+                distance = value - seen[place - 1]
         if distance == 0.0:
             return 0.0
         # A constant series has no deviation of its own: a thousandth of its level stands in.
         scale = max(self.deviation, 1e-3 * abs(self.mean), 1e-9)
         return math.log2(1.0 + _RESIDUAL_WEIGHT * distance / scale)
+
+    def _distance(self, value: float, left_out: list[float]) -> float:
+        """Return the distance to the nearest value seen that is not among some, ascending; 0 if there is none."""
+        seen = self.seen
+        above = bisect_left(seen, value)
+        below = above - 1
+        while above < len(seen) and _holds(left_out, seen[above]):
+            above += 1
+        while below >= 0 and _holds(left_out, seen[below]):
+            below -= 1
+        found = [seen[above] - value] if above < len(seen) else []
+        if below >= 0:
+            found.append(value - seen[below])
+        return min(found, default=0.0)
+
+    def is_bad(self, value: float) -> bool:
+        """Return whether a value is nearer to one that was called bad than to any other."""
+        if not self.bad:
+            return False
+        place = bisect_left(self.bad, value)
+        nearest = min(abs(value - bad) for bad in self.bad[max(0, place - 1) : place + 1])
+        return nearest < self._distance(value, self.bad)
+
+    def novel_among(self, values: list[float], least_bits: float) -> set[float]:
+        """Return those of some values that have at least so many bits if none of them had been seen."""
+        own = sorted({*values, *self.bad})
+        scale = max(self.deviation, 1e-3 * abs(self.mean), 1e-9)
+        distances = {value: self._distance(value, own) for value in set(values)}
+        return {
+            value
+            for value, distance in distances.items()
+            if self.bits(math.log2(1.0 + _RESIDUAL_WEIGHT * distance / scale)) >= least_bits
+        }
 
     def bits(self, novelty: float) -> float:
         """Return -log2 P(a novelty at least this large), by this channel's past."""
@@ -86,7 +123,9 @@ class _Channel:
         return -math.log2((n - bisect_left(past, novelty) + 1) / (n + 1))
 
     def learn(self, value: float, novelty: float) -> None:
-        """Take the value as seen, and its novelty as past."""
+        """Take the value as seen, and its novelty as past; nothing of a value that is bad."""
+        if self.is_bad(value):
+            return
         place = bisect_left(self.seen, value)
         if place == len(self.seen) or self.seen[place] != value:
             self.seen.insert(place, value)
@@ -129,6 +168,7 @@ class _Channel:
             "count": self.count,
             "mean": self.mean,
             "deviation": self.deviation,
+            "bad": np.array(self.bad),
         }
 
     @classmethod
@@ -138,6 +178,7 @@ class _Channel:
         channel.novelties = state["novelties"].tolist()
         channel.tail_sum = state["tail_sum"]
         channel.count, channel.mean, channel.deviation = state["count"], state["mean"], state["deviation"]
+        channel.bad = state["bad"].tolist()
         return channel
 
 
@@ -199,20 +240,44 @@ class PointSeries:
         """Return the bits that a point must exceed: half a bit for every doubling of its age."""
         return _BUDGET_BITS + 0.5 * math.log2(self.count + 2)
 
-    def margin_bits(self, bits: float, extra_bits: float) -> float:
+    def margin_bits(self, bits: float, extra_bits: float, *, is_bad: bool = False) -> float:
         """Return the bits beyond the budget; below zero means no alarm.
 
         For some points after an alarm only a distinctly higher surprise counts: the same
-        departure is not told twice.
+        departure is not told twice, unless people have called it bad.
         """
         margin = bits - self.budget_bits() - extra_bits
+        if is_bad:
+            return margin
         held = self.count - self.last_alarm <= max(_HELD_POINTS, int(_HELD_SHARE * self.count))
         if margin >= 0 and held and bits - 0.5 * math.log2(self.count + 2) <= self.alarm_height + _RISE_BITS:
             return -1.0
         return margin
 
-    def learn_one(self, time_s: float, value: float, bits: float, *, is_alarm: bool = False) -> None:
-        """Take the point as seen.
+    def is_bad(self, value: float) -> bool:
+        """Return whether people have called a value like this one bad."""
+        return self._level.is_bad(value)
+
+    def confirm(self, learned: list[list[float]]) -> None:
+        """Never learn again what was odd in points, and forget that it was seen.
+
+        Args:
+            learned: What `learn_one` returned for each of them.
+        """
+        for channel, values in zip(self._channels, zip(*learned, strict=True), strict=True):
+            channel.bad = sorted({*channel.bad, *channel.novel_among(list(values), self.budget_bits())})
+
+    def withdraw(self, learned: list[list[float]]) -> None:
+        """Take back what `confirm` was told."""
+        for channel, values in zip(self._channels, zip(*learned, strict=True), strict=True):
+            channel.bad = sorted(set(channel.bad).difference(values))
+
+    @property
+    def _channels(self) -> list[_Channel]:
+        return [self._level, *self._seasons]
+
+    def learn_one(self, time_s: float, value: float, bits: float, *, is_alarm: bool = False) -> list[float]:
+        """Take the point as seen; return the values that its channels have learned.
 
         Args:
             time_s: Event time, seconds since the epoch.
@@ -224,6 +289,7 @@ class PointSeries:
             self.last_alarm = self.count
             self.alarm_height = bits - 0.5 * math.log2(self.count + 2)
         self.lasting = self.lasting.after(bits)
+        learned = [value]
         self._level.learn(value, self._level.novelty(value))
         hour = _hour(time_s)
         self._hourly_counts[hour] += 1
@@ -231,8 +297,10 @@ class PointSeries:
             first = self._hourly_counts[hour] == 1
             residual = 0.0 if first else value - means[hour]
             channel.learn(residual, channel.novelty(residual))
+            learned.append(residual)
             means[hour] += max(rate, 1.0 / self._hourly_counts[hour]) * (value - means[hour])
         self.count += 1
+        return learned
 
     def nearest(self, value: float) -> float:
         """Return the value seen before that is nearest to this one; NaN if none was."""
@@ -267,6 +335,12 @@ class PointSeries:
         series._hourly_means = [list(means) for means in state["hourly_means"]]
         series._hourly_counts = list(state["hourly_counts"])
         return series
+
+
+def _holds(values: list[float], value: float) -> bool:
+    """Return whether ascending values hold one."""
+    place = bisect_left(values, value)
+    return place < len(values) and values[place] == value
 
 
 def _tail_size(n: int) -> int:

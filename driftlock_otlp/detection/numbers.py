@@ -242,6 +242,13 @@ class NumberModel:
         self._windows = deque(window for window in windows if window.ids is not None)
         self._changed()
 
+    def hold(self, windows: list[NumberWindow]) -> None:
+        """Make these windows the baseline."""
+        self._windows = deque(windows)
+        for window in windows:
+            self._number(window)
+        self._changed()
+
     def _changed(self) -> None:
         """Let go of what was computed from the baseline."""
         self._groups = self._recent = None

@@ -22,6 +22,8 @@ _CALM_POINTS_PER_DAY = 288.0
 _PACE_WEIGHT = 3.0
 """Bits owed for each doubling beyond that pace: the tail of real noise is heavier than exponential, so
 one bit each would let the alarms of a fast series multiply."""
+_MOST_ODD = 1_000
+"""Points of a window of which people may say what they were."""
 _LEAST_GRADE_BITS = 16.0
 """How far below an alarm a point is graded whose series is as usual."""
 _DAY_S = 86_400.0
@@ -69,6 +71,7 @@ class _Judged:
     value: float
     bits: float = 0.0
     is_alarm: bool = False
+    learned: list[float] = field(default_factory=list)
 
 
 class StreamPoints:
@@ -99,7 +102,8 @@ class StreamPoints:
                 continue
             point.bits = series.score_one(point.time_s, point.value)
             now = lasting[point.key] = lasting.get(point.key, series.lasting).after(point.bits)
-            margin = series.margin_bits(point.bits, naming_bits + pace.extra_bits())
+            is_bad = series.is_bad(point.value)
+            margin = series.margin_bits(point.bits, naming_bits + pace.extra_bits(), is_bad=is_bad)
             to_arm = max(_ARMED_AFTER_POINTS - series.count, 0)
             point.is_alarm = margin >= 0 and to_arm == 0
             if not point.is_alarm:
@@ -123,8 +127,27 @@ class StreamPoints:
                     self._series.popitem(last=False)
             else:
                 self._series.move_to_end(point.key)
-            known[0].learn_one(point.time_s, point.value, point.bits, is_alarm=point.is_alarm)
+            point.learned = known[0].learn_one(point.time_s, point.value, point.bits, is_alarm=point.is_alarm)
             known[1].learn(point.time_s)
+
+    def odd(self, columns: Columns, evidence: RecordEvidence | None) -> list[list[Any]]:
+        """Return what the window's points were learned as: column, symbol and values of each."""
+        points = evidence.points[:_MOST_ODD] if isinstance(evidence, PointEvidence) else []
+        return [[*point.key, point.learned] for point in points]
+
+    def judge(self, odd: list[list[Any]], *, is_good: bool | None) -> None:
+        """Take what people say of points. Good ones need nothing more: they have been learned."""
+        by_series: dict[tuple[str, str], list[list[float]]] = {}
+        for name, label, learned in odd:
+            by_series.setdefault((name, label), []).append(learned)
+        for key, learned in by_series.items():
+            if key in self._series and is_good is False:
+                self._series[key][0].confirm(learned)
+            elif key in self._series:
+                self._series[key][0].withdraw(learned)
+
+    def set_aside(self, columns: Columns) -> None:
+        """Return None: a point that is good is like others."""
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
         """Return the column of a record's most surprising point, and the point in words."""

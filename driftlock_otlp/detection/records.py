@@ -9,9 +9,10 @@ window's as claims of its own, and raises an alarm by itself when it exceeds its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns, Floats
@@ -71,4 +72,27 @@ class RecordScorer(Protocol):
 
     def restore(self, state: Any) -> None:
         """Become the scorer that gave this state."""
+        ...
+
+
+@runtime_checkable
+class JudgedScorer(RecordScorer, Protocol):
+    """A record scorer to which people may say that what it found odd is good, or bad."""
+
+    def odd(self, columns: Columns, evidence: RecordEvidence | None) -> Any:
+        """Return what was odd in a window, for `judge`, as plain values; falsy if nothing was. After it is learned."""
+        ...
+
+    def judge(self, odd: Any, *, is_good: bool | None) -> None:
+        """Take what people say of something odd.
+
+        Args:
+            odd: What `odd` gave.
+            is_good: True: it is never odd again. False: it is never learned, so that it is odd whenever
+                it comes. None: neither is said any more, and nothing of it remains.
+        """
+        ...
+
+    def set_aside(self, columns: Columns) -> npt.NDArray[np.bool_] | None:
+        """Return which records are good by what people said, whatever else is in the window; None if none is."""
         ...

@@ -8,7 +8,7 @@ the session's records, which all share its margin over the bar.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,15 @@ _ARMED_AFTER_SESSIONS = 150
 _RARE_SHARE = 0.1
 """A symbol that fewer sessions have makes its records odd."""
 _ODD_COUNT_BITS = 2.0
+_CONFIRMED_BITS = 40.0
+_CONFIRMED_MARGIN_BITS = 20.0
+"""What a session costs that people have called bad, and how far beyond the bar that is."""
+_MOST_VERDICTS = 1_000
 _SHARED = 0.5
 """Share of a session's bits that its ordinary records get, so that the odd ones are named first."""
+
+_Kind = tuple[tuple[str, ...], tuple[int, ...]]
+"""The symbols of a session, ascending, and how often it has each; no counts where any will do."""
 
 
 @dataclass(slots=True)
@@ -81,6 +88,7 @@ class SessionNovelty:
         self._members = MemberCode()
         self._order = EscapeCode()
         self._bar = Bar()
+        self._verdicts: dict[_Kind, bool] = {}
         self._judged: tuple[Columns, _Judged] | None = None
 
     def score_one(self, columns: Columns) -> RecordEvidence | None:
@@ -96,11 +104,23 @@ class SessionNovelty:
         # The records that make the session odd come before those that only share it.
         share = np.where(self._is_odd(judged), 1.0, _SHARED)
         evidence.bits[judged.rows] = judged.bits[judged.places] * share
+        for rows, is_good in self._with_verdict(columns, judged):
+            evidence.margins[rows] = -math.inf if is_good else _CONFIRMED_MARGIN_BITS
+            evidence.bits[rows] = 0.0 if is_good else np.maximum(evidence.bits[rows], _CONFIRMED_BITS)
         return evidence
 
     def learn_one(self, columns: Columns, evidence: RecordEvidence | None) -> None:
-        """Take in a window's sessions, whatever the verdict: what keeps coming back becomes usual."""
+        """Take in a window's sessions, whatever the verdict: what keeps coming back becomes usual.
+
+        Only those that people have called bad are not.
+        """
         judged = self._judge(columns)
+        bad = [rows for rows, is_good in self._with_verdict(columns, judged) if not is_good] if judged else []
+        if bad and columns.sessions is not None:
+            kept = columns.sessions.copy()
+            kept[np.concatenate(bad)] = -1
+            columns = replace(columns, sessions=kept)
+            judged = self._judge(columns)
         if judged is None:
             return
         sessions, pairs = judged.sessions, judged.pairs
@@ -117,6 +137,52 @@ class SessionNovelty:
         self._order.learn_one(pairs)
         self._bar.learn(judged.bits.tolist(), float(columns.time_unix_nano.max(initial=0)) / 1e9)
         self._judged = None
+
+    def odd(self, columns: Columns, evidence: RecordEvidence | None) -> list[list[Any]]:
+        """Return the kinds of the sessions that were an alarm: symbols, with counts where those are odd.
+
+        After the window was learned.
+        """
+        judged = self._judge(columns)
+        if judged is None or evidence is None:
+            return []
+        found: dict[_Kind, None] = {}
+        for place in np.unique(judged.places[evidence.margins[judged.rows] >= 0.0]).tolist():
+            labels, counts = self._kind(columns, judged, place)
+            seen, more, less = self._kinds.nearest(judged.sessions, place)
+            is_rare = bool(len(more) or len(less)) or seen < _RARE_SHARE * self._members.session_count
+            found[labels, () if is_rare else counts] = None
+        return [[list(labels), list(counts)] for labels, counts in [*found][:_MOST_VERDICTS]]
+
+    def judge(self, odd: list[list[Any]], *, is_good: bool | None) -> None:
+        """Take what people say of the kinds that `odd` gave."""
+        for labels, counts in odd:
+            kind = _kind(labels, counts)
+            if is_good is None:
+                self._verdicts.pop(kind, None)
+            elif kind in self._verdicts or len(self._verdicts) < _MOST_VERDICTS:
+                self._verdicts[kind] = is_good
+        self._judged = None
+
+    def set_aside(self, columns: Columns) -> None:
+        """Return None: the records of a session that is good may be odd each by itself."""
+
+    def _with_verdict(self, columns: Columns, judged: _Judged) -> list[tuple[Ints, bool]]:
+        """Return the rows of each session of whose kind people have spoken, and whether it is good."""
+        if not self._verdicts:
+            return []
+        found = []
+        for place in range(len(judged.sessions)):
+            labels, counts = self._kind(columns, judged, place)
+            verdict = self._verdicts.get((labels, counts), self._verdicts.get((labels, ())))
+            if verdict is not None:
+                found.append((judged.rows[judged.places == place], verdict))
+        return found
+
+    def _kind(self, columns: Columns, judged: _Judged, place: int) -> _Kind:
+        category = columns.categories[self._column]
+        codes, counts = np.unique(category.codes[judged.rows[judged.places == place]], return_counts=True)
+        return _kind([category.labels[code] for code in codes.tolist()], counts.tolist())
 
     def explain(self, columns: Columns, row: int) -> tuple[str, Change]:
         """Return the column, and how a record's session differs from the nearest known one."""
@@ -216,13 +282,23 @@ class SessionNovelty:
             "members": self._members.state(),
             "order": self._order.state(),
             "bar": self._bar.state(),
+            "verdicts": [[list(labels), list(counts), good] for (labels, counts), good in self._verdicts.items()],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Become the novelty that gave this state."""
+        self._verdicts = {_kind(labels, counts): good for labels, counts, good in state["verdicts"]}
         self._index = SymbolIndex(state["labels"])
         self._kinds = RefCode.of_state(state["kinds"])
         self._members = MemberCode.of_state(state["members"])
         self._order = EscapeCode.of_state(state["order"])
         self._bar = Bar.of_state(state["bar"])
         self._judged = None
+
+
+def _kind(labels: list[str], counts: list[int]) -> _Kind:
+    """Return a kind by its symbols, in any order, and how often each comes if that matters."""
+    if not counts:
+        return tuple(sorted(labels)), ()
+    named = sorted(zip(labels, counts, strict=True))
+    return tuple(label for label, _ in named), tuple(count for _, count in named)

@@ -14,17 +14,15 @@ import pytest
 
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns
-from driftlock_otlp.detection.detector import _CALM_BITS as CALM_BITS
-from driftlock_otlp.detection.detector import _IMMEDIATE_BITS as IMMEDIATE_BITS
-from driftlock_otlp.detection.detector import _REPEATED_BITS as REPEATED_BITS
 from driftlock_otlp.detection.detector import (
-    LAG_WINDOWS,
     DetectorSettings,
     StreamDetector,
     WindowScore,
     fingerprint,
     to_score,
 )
+from driftlock_otlp.detection.history import LAG_WINDOWS
+from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, REPEATED_BITS
 from driftlock_otlp.detection.records import RecordEvidence
 from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.windowing.streams import new_record_scorers

@@ -18,6 +18,7 @@ RUN python -m venv --without-pip /opt/driftlock \
         --no-cache-dir --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY driftlock_otlp ./driftlock_otlp
+COPY supabase/migrations ./supabase/migrations
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/build/bin/pip --python /opt/driftlock/bin/python install --no-deps --no-index /wheels/*.whl
 

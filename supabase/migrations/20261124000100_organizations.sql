@@ -148,7 +148,9 @@ alter table public.audit_log enable row level security;
 -- Supabase grants everything on new tables by default; what is meant is granted here.
 revoke all on public.organizations, public.organization_members, public.api_keys, public.audit_log
     from anon, authenticated, service_role;
-grant select, insert, update, delete on public.organizations, public.organization_members, public.api_keys to service_role;
+-- An organisation is not deleted through the API: what it has used is kept.
+grant select, insert, update on public.organizations to service_role;
+grant select, insert, update, delete on public.organization_members, public.api_keys to service_role;
 grant select, insert on public.audit_log to service_role;
 grant select on public.organizations, public.organization_members, public.audit_log to authenticated;
 grant update (name, quota_action) on public.organizations to authenticated;

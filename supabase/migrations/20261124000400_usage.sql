@@ -3,7 +3,7 @@
 create table if not exists public.usage_events (
     id uuid not null,
     hour timestamptz not null check (extract(epoch from hour)::bigint % 3600 = 0),
-    organization_id uuid not null references public.organizations (id) on delete cascade,
+    organization_id uuid not null references public.organizations (id),
     source uuid not null,
     signal text not null check (signal in ('logs', 'metrics', 'traces')),
     part integer not null check (part >= 0),

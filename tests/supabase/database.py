@@ -79,7 +79,19 @@ def running_server() -> Iterator[Server]:
         os.chown(folder, user, user)
     data, programs = folder / "data", binaries()
     run: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
-    command = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    command = [
+        programs / "initdb",
+        "-D",
+        data,
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
     process = None
     try:
         subprocess.run(command, check=True, capture_output=True, cwd=folder, **run)

@@ -1,0 +1,1 @@
+"""A Supabase project as the place where anomalies and usage are also kept."""

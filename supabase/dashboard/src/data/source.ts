@@ -1,0 +1,64 @@
+import type {
+  AnomalyDetail,
+  AnomalyFilter,
+  Anomaly,
+  HistoryEntry,
+  Page,
+  Pipeline,
+  Status,
+  Stream,
+  StreamDetail,
+  UsageRow,
+  Verdict,
+} from "./types";
+
+/** What a home can do beyond anomalies; pages and buttons for the rest are left out. */
+export type Ability = "streams" | "usage" | "pipeline" | "withheld" | "bundle";
+
+export type Connection = "connecting" | "live" | "lost";
+
+/** Why something was not done, fit to be shown. */
+export class SourceError extends Error {
+  constructor(
+    readonly kind: "offline" | "unauthenticated" | "forbidden" | "missing" | "refused" | "failed",
+    message: string,
+  ) {
+    super(message);
+    this.name = "SourceError";
+  }
+}
+
+export interface Credentials {
+  /** An API key, or the address of a user. */
+  name?: string;
+  secret: string;
+}
+
+/**
+ * Where the pages get what they show, and say what people do. One contract, held by tests for every implementation.
+ *
+ * Every method rejects with a SourceError. Lists are newest first and bounded; `next` is null at the end.
+ */
+export interface Source {
+  readonly home: "sidecar" | "supabase";
+  readonly abilities: ReadonlySet<Ability>;
+  /** Credentials are kept in memory alone. */
+  signIn(credentials: Credentials): Promise<void>;
+  signOut(): Promise<void>;
+  anomalies(filter: AnomalyFilter, limit: number, cursor?: string): Promise<Page<Anomaly>>;
+  anomaly(id: string): Promise<AnomalyDetail>;
+  history(subject: string | null, limit: number, cursor?: string): Promise<Page<HistoryEntry>>;
+  setStatus(id: string, status: Status, note: string): Promise<void>;
+  giveFeedback(id: string, verdict: Verdict, note: string): Promise<void>;
+  /** Sends withheld records on after all. */
+  release(id: string): Promise<void>;
+  /** Deletes withheld records for good. */
+  drop(id: string): Promise<void>;
+  bundle(id: string, format: "zip" | "pdf"): Promise<Blob>;
+  streams(limit: number, cursor?: string): Promise<Page<Stream>>;
+  stream(id: string, limit: number, before?: string): Promise<StreamDetail>;
+  usage(by: "hour" | "day" | "total", since?: string): Promise<UsageRow[]>;
+  pipeline(): Promise<Pipeline>;
+  /** Calls back when anomalies have changed, until the returned function is called. */
+  watch(onChange: () => void, onConnection: (connection: Connection) => void): () => void;
+}

@@ -22,7 +22,7 @@ insert into public.anomalies (
     6.1, 11.4, 3.2, 1.9, 50, 120, 6000, now() - interval '6 minutes', now() - interval '5 minutes',
     now() - interval '5 minutes', 'payment gateway timeout after <*> ms'
 ) on conflict do nothing;
-insert into public.usage_events (id, hour, organization_id, source, signal, part, items, bytes, requests) values
+insert into public.usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests) values
     ('00000000-0000-4000-8000-0000000000e1', date_trunc('hour', now(), 'UTC'), '00000000-0000-4000-8000-0000000000a1',
      '00000000-0000-4000-8000-0000000000f1', 'logs', 0, 1200, 480000, 24)
 on conflict do nothing;

@@ -57,8 +57,7 @@ create table if not exists public.anomalies (
     compressor text not null default '',
     received_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    check ((state = 'resolved') = (resolved_at is not null)),
-    check (window_start_at <= window_end_at)
+    check ((state = 'resolved') = (resolved_at is not null))
 );
 comment on table public.anomalies is 'One row an anomaly, as the sidecar found it. anomaly_overview reads better.';
 comment on column public.anomalies.id is 'Computed from stream, window and detector: the same anomaly has the same id however often it is sent.';

@@ -6,7 +6,7 @@ create table if not exists public.usage_events (
     organization_id uuid not null references public.organizations (id),
     source uuid not null,
     signal text not null check (signal in ('logs', 'metrics', 'traces')),
-    part integer not null check (part >= 0),
+    log_position bigint not null check (log_position >= 0),
     items bigint not null check (items >= 0),
     bytes bigint not null check (bytes >= 0),
     requests bigint not null check (requests >= 0),
@@ -16,12 +16,12 @@ create table if not exists public.usage_events (
 create index if not exists usage_events_by_hour on public.usage_events (organization_id, hour);
 create index if not exists usage_events_by_source on public.usage_events (source, hour);
 comment on table public.usage_events is 'What was received, as sidecars report it. Rows are added once each and never changed.';
-comment on column public.usage_events.id is 'UUID version 5 of source, organisation, signal, hour and part: a repeat has the same id and is not counted.';
+comment on column public.usage_events.id is 'UUID version 5 of source, organisation, signal, hour and log_position: a repeat has the same id and is not counted.';
 comment on column public.usage_events.hour is 'Beginning of the hour in which it was received, UTC.';
 comment on column public.usage_events.organization_id is 'Whose.';
 comment on column public.usage_events.source is 'The installation that received it.';
 comment on column public.usage_events.signal is 'logs, metrics or traces.';
-comment on column public.usage_events.part is 'Counts reports about the same hour, from 0.';
+comment on column public.usage_events.log_position is 'How far in the source''s log it has counted: every report about an hour goes on from the one before.';
 comment on column public.usage_events.items is 'Log records, data points or spans.';
 comment on column public.usage_events.bytes is 'Bytes of the requests, uncompressed.';
 comment on column public.usage_events.requests is 'Requests.';

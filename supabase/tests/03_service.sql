@@ -9,10 +9,10 @@ select throws_ok('update usage_hourly set items = 0', '42501', null, 'or writes 
 select throws_ok('update anomaly_status_history set status = ''new''', '42501', null, 'or the history');
 select throws_ok('update audit_log set actor = ''nobody''', '42501', null, 'or the record');
 
-insert into usage_events (id, hour, organization_id, source, signal, part, items, bytes, requests)
-select id, hour, organization_id, source, signal, part, items, bytes, requests from usage_events on conflict do nothing;
+insert into usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests)
+select id, hour, organization_id, source, signal, log_position, items, bytes, requests from usage_events on conflict do nothing;
 select is((select sum(items) from usage_monthly), 400000000::numeric, 'a repeated event is not counted');
-insert into usage_events (id, hour, organization_id, source, signal, part, items, bytes, requests)
+insert into usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests)
 select gen_random_uuid(), '2026-11-01 13:00Z', '00000000-0000-4000-8000-000000000001',
        '00000000-0000-4000-8000-0000000000f1', 'logs', 0, 25000000, 5, 1;
 select is(

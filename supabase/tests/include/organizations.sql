@@ -51,6 +51,6 @@ insert into invoices (id, organization_id, status, amount_due_cents, amount_paid
 select 'in_' || slug, id, 'paid', 4900, 4900, 'usd', '2026-11-01Z', '2026-12-01Z', '2026-11-01Z' from organizations;
 insert into stripe_events (id, type, payload) values ('evt_1', 'invoice.paid', '{}');
 -- 80 % of the plan's volume: enough for the first alert.
-insert into usage_events (id, hour, organization_id, source, signal, part, items, bytes, requests)
+insert into usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests)
 select gen_random_uuid(), '2026-11-01 12:00Z', id, '00000000-0000-4000-8000-0000000000f1', 'logs', 0, 200000000, 1, 1
 from organizations;

@@ -58,7 +58,7 @@ from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
 from driftlock_otlp.detection.records import JudgedScorer, RecordEvidence, RecordScorer
 
-ALGORITHM = "cbad-4"
+ALGORITHM = "cbad-5"
 """Part of the fingerprint; changes whenever scores change."""
 
 _FEWEST_RECORDS = 3

@@ -32,6 +32,7 @@ from driftlock_otlp.model import (
     WindowFacts,
 )
 from driftlock_otlp.observability.live import LiveStream
+from driftlock_otlp.orders import FeedbackVerdict, Order, Sensitivity
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle
@@ -42,6 +43,7 @@ from driftlock_otlp.windowing.verdicts import RecordScores, Verdicts
 
 _MAX_AHEAD_NANO = 3_600 * 10**9
 """Event times further than this ahead of the clock are not believed."""
+_IS_GOOD: dict[FeedbackVerdict, bool | None] = {"false_alarm": True, "confirmed": False, "withdrawn": None}
 _MOST_PLACED = 100_000
 """Stream keys whose partition is remembered; it is soon found again."""
 
@@ -147,6 +149,33 @@ class StreamScoring:
         """Let time pass, closing the windows that are too old."""
         verdicts = Verdicts()
         self._score_all(self._assembler.advance(clock_unix_nano), verdicts)
+        return verdicts
+
+    def obey(self, order: Order, clock_unix_nano: int) -> Verdicts:
+        """Do what people have ordered, if it concerns a stream of this partition.
+
+        Args:
+            order: The order.
+            clock_unix_nano: When it was given, on the clock that ages windows.
+        """
+        verdicts = self.advance(clock_unix_nano)
+        key = order.stream
+        if not self._takes(key):
+            return verdicts
+        evicted_before = self._streams.eviction_count
+        stream = self._streams.use_known(key, self._take_over) if key.kind in self._settings else None
+        verdicts.evicted_streams = self._streams.eviction_count - evicted_before
+        is_known = stream is not None
+        if stream is not None:
+            self._changed.add(key)
+            if isinstance(order, Sensitivity):
+                stream.detector.set_significance(order.significance)
+            else:
+                has_ended = stream.detector.judge(order.anomaly_id, is_good=_IS_GOOD[order.verdict])
+                is_known = has_ended is not None
+                if has_ended:
+                    verdicts.resolved.append((order.anomaly_id, stream.last_event_unix_nano, "dismissed"))
+        verdicts.orders["obeyed" if is_known else "unknown"] += 1
         return verdicts
 
     def flush(self) -> Verdicts:
@@ -260,6 +289,8 @@ class StreamScoring:
             # States of before do not know them.
             stream.anomaly_windows = state.get("anomaly_windows", 1)
             stream.level = StreamLevel(state.get("level", ()))
+        else:
+            stream.detector.set_significance(state["detector"].get("significance"))
         self._assembler.restore(stream.key, state["windows"])
 
     def _takes(self, key: StreamKey) -> bool:
@@ -326,7 +357,7 @@ class StreamScoring:
         verdicts.facts.append(facts)
         stream.last_window = facts
         stream.window_count += 1
-        detector.learn_one(score)
+        detector.learn_one(score, stream.anomaly_id)
         stream.last_event_unix_nano = max(last, previous)
 
     def _bundle(

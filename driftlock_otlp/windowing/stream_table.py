@@ -82,6 +82,13 @@ class StreamTable:
         stream.used = self._uses
         return stream
 
+    def use_known(
+        self, key: StreamKey, take_over: Callable[[TrackedStream, StreamState], None]
+    ) -> TrackedStream | None:
+        """Return a stream as `use` does, if it is here or was evicted before; else None."""
+        is_known = key in self._streams or key in self._evicted or self._load(key) is not None
+        return self.use(key, take_over) if is_known else None
+
     def put(self, key: StreamKey, used: int) -> TrackedStream | None:
         """Return a new stream at its old place, on restoring; None if there is no room.
 

@@ -46,6 +46,7 @@ class Verdicts:
         unscored_items: Items that no window took, by reason.
         evicted_streams: Streams that made room for others.
         records: Scores record by record, if asked for.
+        orders: Orders of people by outcome: `obeyed`, or `unknown` (no such stream or anomaly).
     """
 
     opened: list[Anomaly] = field(default_factory=list)
@@ -58,3 +59,4 @@ class Verdicts:
     unscored_items: Counter[str] = field(default_factory=Counter)
     evicted_streams: int = 0
     records: list[RecordScores] = field(default_factory=list)
+    orders: Counter[str] = field(default_factory=Counter)

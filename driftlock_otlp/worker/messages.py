@@ -101,6 +101,7 @@ class Progress(msgspec.Struct, tag=True):
         facts: Scored windows.
         evidence: Of anomalies that began.
         unscored_items: (reason, count).
+        orders: (outcome, count).
         evicted_streams: Streams that made room for others.
         streams: (kind, count).
         warming_up: Streams that cannot alarm yet.
@@ -120,6 +121,7 @@ class Progress(msgspec.Struct, tag=True):
     facts: list[WindowFacts] = []
     evidence: list[EvidenceBundle] = []
     unscored_items: list[tuple[str, int]] = []
+    orders: list[tuple[str, int]] = []
     evicted_streams: int = 0
     streams: list[tuple[str, int]] = []
     warming_up: int = 0

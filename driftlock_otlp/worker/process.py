@@ -30,6 +30,7 @@ from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import LogEntry, StreamKey
 from driftlock_otlp.observability.logging import configure_logging
+from driftlock_otlp.orders import decode as decode_order
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.windowing.clock import LogClock
 from driftlock_otlp.windowing.scoring import StreamScoring
@@ -75,6 +76,7 @@ class Worker:
         config = Config.model_validate_json(start.config_json)
         self._answers = answers
         self._report_s = report_s
+        self._is_first = start.index == 0
         self._reader = LogReader(Path(start.log_directory))
         most_streams = config.detection.max_streams
         self._checkpoint = Checkpoint(Path(start.checkpoint_path), most_streams * _EVICTED_PER_STREAM)
@@ -145,7 +147,7 @@ class Worker:
         clock = self._clock.advance(new.received_unix_nano)
         try:
             if new.signal is None:
-                return self._scoring.advance(clock)
+                return self._obey(entry, clock) if new.payload else self._scoring.advance(clock)
             return self._scoring.feed(new.signal, new.payload, entry.position, clock, new.tenant)
         except DecodeError as error:
             # The receiver decodes before it appends, so this is a damaged record.
@@ -155,6 +157,19 @@ class Worker:
             # Else this one request would stop the worker again after each restart.
             _logger.exception("record_unscorable", position=entry.position)
             verdicts.unscored_items["error"] += new.item_count
+        return verdicts
+
+    def _obey(self, entry: LogEntry, clock_unix_nano: int) -> Verdicts:
+        try:
+            order = decode_order(entry.entry.payload)
+        except DecodeError as error:
+            verdicts = self._scoring.advance(clock_unix_nano)
+            _logger.error("order_undecodable", position=entry.position, error=str(error))
+            verdicts.orders["undecodable"] += int(self._is_first)  # all workers read it
+            return verdicts
+        verdicts = self._scoring.obey(order, clock_unix_nano)
+        for outcome in verdicts.orders:
+            _logger.info("order_taken", position=entry.position, stream=str(order.stream), outcome=outcome)
         return verdicts
 
     def _keep(self) -> None:
@@ -231,6 +246,7 @@ class Worker:
             progress.evidence.extend(part.evidence)
             progress.windows.extend((kind, outcome, n) for (kind, outcome), n in part.windows.items())
             progress.unscored_items.extend(part.unscored_items.items())
+            progress.orders.extend(part.orders.items())
             progress.evicted_streams += part.evicted_streams
         progress.streams = list(self._scoring.stream_counts().items())
         progress.warming_up = self._scoring.warming_up_count()

@@ -12,6 +12,8 @@ from pathlib import Path
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.model import Anomaly, AnomalyState, LogEntry, Signal, WindowFacts
+from driftlock_otlp.orders import decode as decode_order
+from driftlock_otlp.otlp.anomaly_event import event_uid
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.windowing.clock import LogClock
@@ -70,20 +72,24 @@ class Reference:
     """What an undisturbed run finds.
 
     Attributes:
-        anomalies: As they stand at the end, by id.
+        anomalies: As they stand at the end, by id; without what depends on which worker was heard first.
+        events: `log.record.uid` of every event.
         windows: Facts of every window.
         diverted: Items of anomalous windows.
         digests: How often each request is in the log.
         usage: (items, bytes, requests) by (hour, tenant, signal).
         end: Position behind the last entry.
+        told_unix_nano: Of which time each anomaly was told last.
     """
 
     anomalies: dict[str, Anomaly] = field(default_factory=dict)
+    events: set[str] = field(default_factory=set)
     windows: set[WindowFacts] = field(default_factory=set)
     diverted: set[int] = field(default_factory=set)
     digests: Counter[bytes] = field(default_factory=Counter)
     usage: dict[tuple[int, str, str], tuple[int, int, int]] = field(default_factory=dict)
     end: int = 0
+    told_unix_nano: dict[str, int] = field(default_factory=dict)
 
 
 def run_undisturbed(config: Config, entries: Sequence[LogEntry]) -> Reference:
@@ -103,10 +109,10 @@ def run_undisturbed(config: Config, entries: Sequence[LogEntry]) -> Reference:
         now = clock.advance(new.received_unix_nano)
         for scoring in scorings:
             if new.signal is None:
-                verdicts = scoring.advance(now)
+                verdicts = scoring.obey(decode_order(new.payload), now) if new.payload else scoring.advance(now)
             else:
                 verdicts = scoring.feed(new.signal, new.payload, stored.position, now, new.tenant)
-            _take(reference, verdicts, items_at)
+            _take(reference, verdicts, items_at, int(config.events.update_interval * 1e9))
         oldest = min((p for s in scorings if (p := s.oldest_position()) is not None), default=stored.next_position)
         for position in [position for position in items_at if position < oldest]:
             del items_at[position]
@@ -122,16 +128,36 @@ def _count(reference: Reference, stored: LogEntry) -> None:
     reference.usage[key] = (items + new.item_count, size + len(new.payload), requests + 1)
 
 
-def _take(reference: Reference, verdicts: Verdicts, items_at: dict[int, list[int]]) -> None:
+def comparable(anomaly: Anomaly) -> Anomaly:
+    """Return an anomaly without what depends on the order in which workers are heard: level, severity, incident."""
+    return replace(anomaly, level="", severity="", incident_id="")
+
+
+def _take(reference: Reference, verdicts: Verdicts, items_at: dict[int, list[int]], update_nano: int) -> None:
     for anomaly in verdicts.opened:
-        reference.anomalies[anomaly.id] = anomaly
+        known = comparable(replace(anomaly, last_unix_nano=anomaly.detected_unix_nano))
+        reference.anomalies[anomaly.id] = known
+        reference.told_unix_nano[anomaly.id] = anomaly.detected_unix_nano
+        reference.events.add(event_uid(known))
+    for window in verdicts.ongoing:
+        known = reference.anomalies[window.anomaly_id]
+        known = reference.anomalies[known.id] = replace(
+            known,
+            state=AnomalyState.ONGOING.value,
+            window_count=window.window_count,
+            last_unix_nano=max(known.last_unix_nano, window.end_unix_nano),
+        )
+        if window.end_unix_nano - reference.told_unix_nano[known.id] >= update_nano:
+            reference.told_unix_nano[known.id] = window.end_unix_nano
+            reference.events.add(event_uid(known))
     for anomaly_id, at_unix_nano, resolution in verdicts.resolved:
-        reference.anomalies[anomaly_id] = replace(
+        known = reference.anomalies[anomaly_id] = replace(
             reference.anomalies[anomaly_id],
             state=AnomalyState.RESOLVED.value,
             resolved_unix_nano=at_unix_nano,
             resolution=resolution,
         )
+        reference.events.add(event_uid(known))
     reference.windows.update(verdicts.facts)
     for position, ranges in verdicts.diverted.items():
         for run in ranges:

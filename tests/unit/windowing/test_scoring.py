@@ -14,6 +14,7 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import CompressorError, DecodeError
 from driftlock_otlp.model import Signal, StreamKey
+from driftlock_otlp.orders import Feedback, FeedbackVerdict, Sensitivity
 from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.scoring import StreamScoring
 from driftlock_otlp.windowing.verdicts import Verdicts
@@ -22,6 +23,7 @@ from tests.e2e.traffic import Traffic
 
 SECOND = 1_000_000_000
 CLOCK = 1_800_000_000 * SECOND
+SHOP = StreamKey("logs", "shop")
 WINDOW = 40
 FAULT = range(64, 70)
 """Requests, each of one window, that are odd."""
@@ -147,6 +149,74 @@ def test_other_settings_learn_anew_but_keep_the_open_windows() -> None:
     assert second.oldest_position() == 50_000
     (fact,) = second.flush().facts
     assert (fact.record_count, fact.outcome) == (5, "warming_up")
+
+
+def test_states_of_another_detector_are_passed_over_whatever_their_shape_and_sensitivity_stays() -> None:
+    first = scoring()
+    feed(first, Signal.LOGS, range(50))
+    first.obey(Sensitivity(SHOP, 0.001), CLOCK)
+    (change,) = first.take_changes()
+    old = change.state | {"fingerprint": "0" * 16}
+    for detector, significance in (({}, None), ({"significance": 0.001, "history": "of another shape"}, 0.001)):
+        second = scoring()
+        assert second.restore(first.clock_unix_nano, [(1, old | {"detector": detector})]) == ["logs/shop"]
+        second.feed(Signal.LOGS, requests(Signal.LOGS)[0], 1, CLOCK)
+        (learning,) = second.take_changes()
+        assert learning.state["detector"]["significance"] == significance
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_order_is_obeyed_by_the_partition_that_has_the_stream_and_by_no_other(count: int) -> None:
+    parts = [scoring(partition=(index, count)) for index in range(count)]
+    for part in parts:
+        feed(part, Signal.LOGS, range(5))
+    for order, outcome in (
+        (Sensitivity(SHOP, 0.001), "obeyed"),
+        (Feedback(SHOP, "ab", "confirmed"), "unknown"),
+        (Sensitivity(StreamKey("logs", "nobody"), 0.001), "unknown"),
+        (Sensitivity(StreamKey("no kind", "shop"), 0.001), "unknown"),
+    ):
+        assert sum((part.obey(order, CLOCK).orders for part in parts), Counter()) == {outcome: 1}
+    assert sum((part.stream_counts() for part in parts), Counter()) == {"logs": 1}
+
+
+def test_an_order_to_a_stream_that_made_room_is_obeyed() -> None:
+    kept = Kept()
+    target = StreamScoring(config("detection.max_streams=1"), new_compressor("auto"), load=kept.load)
+    for name in ("shop", "other"):
+        target.feed(Signal.LOGS, Traffic(service=name).logs(WINDOW), 0, CLOCK)
+        kept.take(target)
+    assert not kept.streams[SHOP][2]
+    verdicts = target.obey(Sensitivity(SHOP, 0.001), CLOCK)
+    assert (verdicts.orders, verdicts.evicted_streams) == ({"obeyed": 1}, 1)
+    kept.take(target)
+    assert decode_state(kept.streams[SHOP][1])["detector"]["significance"] == 0.001
+
+
+def test_time_passes_with_an_order() -> None:
+    target = scoring()
+    target.feed(Signal.LOGS, Traffic(service="shop").logs(3), 0, CLOCK)
+    assert len(target.obey(Sensitivity(SHOP, 0.001), CLOCK + 60 * SECOND).facts) == 1
+
+
+@pytest.mark.parametrize("verdict", ["false_alarm", "confirmed", "withdrawn"])
+def test_feedback_ends_an_anomaly_only_where_it_was_none(verdict: FeedbackVerdict) -> None:
+    target = scoring()
+    opened = [anomaly for verdicts in feed(target, Signal.LOGS, range(67)) for anomaly in verdicts.opened]
+    verdicts = target.obey(Feedback(SHOP, opened[0].id, verdict), CLOCK)
+    assert verdicts.orders == {"obeyed": 1}
+    ended = [(anomaly_id, how) for anomaly_id, _, how in verdicts.resolved]
+    assert ended == ([(opened[0].id, "dismissed")] if verdict == "false_alarm" else [])
+    further = feed(target, Signal.LOGS, range(67, 70))
+    assert any(verdicts.diverted for verdicts in further) is (verdict != "false_alarm")
+
+
+def test_a_regime_that_lasts_is_adopted_and_the_anomaly_says_so() -> None:
+    target = scoring("detection.adopt_after_windows=4")
+    verdicts = feed(target, Signal.LOGS, range(70))
+    assert [how for verdict in verdicts for _, _, how in verdict.resolved] == ["adopted"]
+    # What was the fault is what is usual now.
+    assert not verdicts[-1].diverted
 
 
 def test_partitions_score_every_stream_exactly_once() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 from driftlock_otlp.config.root import Config
-from driftlock_otlp.model import NewEntry, Signal
+from driftlock_otlp.model import NewEntry, Signal, StreamKey
+from driftlock_otlp.orders import Feedback, Order, Sensitivity, encode
 from driftlock_otlp.storage import segments
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.worker import messages
@@ -174,6 +176,52 @@ async def test_a_restart_from_a_checkpoint_says_what_an_undisturbed_worker_says(
     assert [(m.facts, m.opened, m.diverted) for m in tail] == [(m.facts, m.opened, m.diverted) for m in reference_tail]
     worker.close()
     reference.close()
+
+
+async def test_orders_take_effect_at_their_place_in_the_log_also_after_a_restart(
+    config: Config, log: SegmentLog, tmp_path: Path
+) -> None:
+    stream = StreamKey("logs", Traffic().service)
+    bench = Bench(config, log, tmp_path)
+
+    async def order(given: Order) -> None:
+        bench._appended += 1
+        clock = CLOCK + bench._appended * SECOND // 100
+        await log.append(NewEntry(None, encode(given), 0, clock))
+
+    worker = bench.start()
+    for turn in range(50):
+        await bench.append(SIZE, fault_share=1.0 if turn >= 46 else 0.0)
+    bench.read_all(worker)
+    worker.prepare_stop()
+    worker.confirm(log.end().position)
+    worker.close()
+    opened = [anomaly for m in bench.said() if isinstance(m, messages.Progress) for anomaly in m.opened]
+    assert len(opened) == 1
+    await order(Feedback(stream, opened[0].id, "false_alarm"))
+    await bench.append(4 * SIZE, fault_share=1.0)
+    await order(Feedback(stream, "another", "confirmed"))
+    await order(Sensitivity(StreamKey("logs", "nobody"), 0.1))
+    await order(Sensitivity(StreamKey("nothing", "x"), 0.1))
+    await log.append(NewEntry(None, b"\xff", 0, CLOCK))
+    told = []
+    for _ in range(2):
+        worker = bench.start()
+        bench.said()
+        bench.read_all(worker)
+        worker.close()
+        progress = [m for m in bench.said() if isinstance(m, messages.Progress)]
+        told.append([(m.opened, m.resolved, m.diverted, m.facts, m.orders) for m in progress])
+    assert told[0] == told[1]
+    ((nothing_opened, resolved, diverted, facts, orders),) = told[0]
+    assert (nothing_opened, diverted) == ([], [])
+    assert [(anomaly_id, how) for anomaly_id, _, how in resolved] == [(opened[0].id, "dismissed")]
+    assert {fact.outcome for fact in facts} == {"clean"}
+    assert Counter(outcome for outcome, count in orders for _ in range(count)) == {
+        "obeyed": 1,
+        "unknown": 3,
+        "undecodable": 1,
+    }
 
 
 async def test_what_the_disk_has_damaged_is_counted_and_passed_over(

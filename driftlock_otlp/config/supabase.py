@@ -26,8 +26,8 @@ class SupabaseConfig(Section):
         " ${env:SUPABASE_SECRET_KEY}, never to a browser.",
     )
     organization: str = Field(
-        default="",
-        pattern="^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+        default="default",
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="Organisation there of what is sent without an API key. What comes with one belongs to the key's"
         " organisation. Unknown organisations are made.",
     )

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from driftlock_otlp.storage import sync
+
 APPLICATION_ID = 0x44524C4B
 """SQLite's `application_id` of our databases: "DRLK"."""
 
@@ -249,6 +251,7 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
             bundle BLOB NOT NULL)""",
         # So that sums do not read the bundles.
         "CREATE INDEX evidence_sizes ON evidence (id, size_bytes)",
+        *sync.TABLES,
     ),
 )
 """Statements of each step; `PRAGMA user_version` counts the steps that a database has taken."""

@@ -33,7 +33,7 @@ _NOTE = (
 _NOTE_ANOMALY = _NOTE.format(key="'anomaly:' || new.id", time="new.recorded_unix_nano")
 _NOTE_HISTORY = _NOTE.format(key="'history:' || new.seq", time="new.at_unix_nano")
 
-STEP = (
+TABLES = (
     "ALTER TABLE usage ADD COLUMN told_items INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE usage ADD COLUMN told_bytes INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE usage ADD COLUMN told_requests INTEGER NOT NULL DEFAULT 0",
@@ -53,7 +53,7 @@ STEP = (
     " DELETE FROM outbox WHERE destination = 'supabase' AND key = 'anomaly:' || old.id; END",
     f"CREATE TRIGGER history_is_noted AFTER INSERT ON history BEGIN {_NOTE_HISTORY} END",
 )
-"""The step of the schema that this module adds."""
+"""What this module adds to the schema."""
 
 
 class UsageEvent(msgspec.Struct, frozen=True):
@@ -142,12 +142,32 @@ def usage_hours(connection: sqlite3.Connection, since_unix_s: int, until_unix_s:
 
 
 def usage_events(connection: sqlite3.Connection, state: str) -> list[UsageEvent]:
-    """Return the events that wait (`pending`) in the outbox."""
+    """Return the events that wait (`pending`) or were refused (`dropped`)."""
     rows = connection.execute(
         "SELECT payload FROM outbox WHERE destination = ? AND state = ? AND key >= ? AND key < ? ORDER BY id",
         (DESTINATION, state, f"{USAGE}:", f"{USAGE};"),
     )
-    return [msgspec.json.decode(payload, type=UsageEvent) for (payload,) in rows if payload]
+    return [msgspec.json.decode(payload, type=UsageEvent) for (payload,) in rows]
+
+
+def refuse(connection: sqlite3.Connection, reasons: dict[int, str]) -> None:
+    """Say that Supabase refuses these rows of the outbox; they keep their payload, and can be tried again.
+
+    Args:
+        connection: The state database.
+        reasons: Why, by row.
+    """
+    connection.executemany(
+        "UPDATE outbox SET state = 'dropped', reason = ? WHERE id = ? AND state = 'pending'",
+        [(reason, row_id) for row_id, reason in reasons.items()],
+    )
+
+
+def try_again(connection: sqlite3.Connection) -> int:
+    """Let what was refused be sent again; return how many rows."""
+    return connection.execute(
+        "UPDATE outbox SET state = 'pending', reason = '' WHERE destination = ? AND state = 'dropped'", (DESTINATION,)
+    ).rowcount
 
 
 def status_cursor(connection: sqlite3.Connection, organization_id: str) -> int:

@@ -96,6 +96,7 @@ class Project:
         below: Mapping[str, Any] | None = None,
         order: str,
         limit: int,
+        offset: int = 0,
     ) -> list[Row]:
         """Return rows.
 
@@ -107,7 +108,8 @@ class Project:
             from_: Columns that must be as great or greater.
             below: Columns that must be less.
             order: Columns, with commas, by which they come.
-            limit: Most to return.
+            limit: Most to return; a project gives no more than 1,000 at once.
+            offset: Rows to leave out first.
 
         Raises:
             RetryableError: It may work later.
@@ -123,7 +125,7 @@ class Project:
             query = query.lt(column, value)
         for column in order.split(","):
             query = query.order(column)
-        found: list[Row] = await self._execute(query.limit(limit))
+        found: list[Row] = await self._execute(query.range(offset, offset + limit - 1))
         return found
 
     async def call(self, function: str, arguments: Mapping[str, Any] | None = None) -> Any:

@@ -10,7 +10,7 @@ class Organizations:
 
     Args:
         project: Where they are.
-        default: Name of the organisation of what comes without an API key; empty if there is none.
+        default: Name of the organisation of what comes without an API key.
     """
 
     def __init__(self, project: Project, default: str) -> None:
@@ -23,16 +23,14 @@ class Organizations:
         """Ids of those met so far, by tenant."""
         return dict(self._ids)
 
-    async def id_of(self, tenant: str) -> str | None:
-        """Return the id of a tenant's organisation; None for what has none.
+    async def id_of(self, tenant: str) -> str:
+        """Return the id of a tenant's organisation.
 
         Raises:
             RetryableError: It cannot be asked for now.
         """
-        slug = tenant or self._default
-        if not slug:
-            return None
         if tenant not in self._ids:
+            slug = tenant or self._default
             await self._project.upsert(
                 "organizations", [{"slug": slug, "name": slug}], on_conflict="slug", is_merged=False
             )

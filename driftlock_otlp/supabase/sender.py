@@ -1,0 +1,182 @@
+"""Sends what is noted, and takes over what people did in Supabase."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import structlog
+
+from driftlock_otlp.interfaces import Clock
+from driftlock_otlp.model import AnomalyStatus
+from driftlock_otlp.storage import anomalies, history, outbox, sync
+from driftlock_otlp.supabase.batch import TABLES, Table, compose, load
+from driftlock_otlp.supabase.client import Project, RowsRefusedError
+from driftlock_otlp.supabase.organizations import Organizations
+from driftlock_otlp.supabase.rows import Row, unix_nano
+
+T = TypeVar("T")
+
+BATCH = 1_000
+"""Rows of the outbox that are sent at once."""
+
+_STATUSES = 500
+_OVERLAP = 100
+"""Changes of status that are read again: a transaction may commit after one that began later."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class State(Protocol):
+    """The state database, as `StateDatabase` or for a command beside it."""
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on one snapshot."""
+        ...
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a batch.
+
+    Attributes:
+        sent: Rows of the outbox that Supabase has.
+        refused: Those that it refuses.
+    """
+
+    sent: int = 0
+    refused: int = 0
+
+
+class Sender:
+    """Sends from the outbox to a project; every repeat is harmless.
+
+    Args:
+        project: Where to.
+        organizations: Whose is whose there.
+        state: The state database.
+        clock: The wall clock.
+    """
+
+    def __init__(self, project: Project, organizations: Organizations, state: State, clock: Clock) -> None:
+        self._project = project
+        self._organizations = organizations
+        self._state = state
+        self._clock = clock
+
+    async def note_usage(self) -> int:
+        """Make events of the usage that is in none yet; return how many."""
+        now = self._clock()
+        return await self._state.write(lambda connection: sync.note_usage(connection, now))
+
+    async def send_some(self) -> Sent:
+        """Send one batch, oldest first.
+
+        Raises:
+            RetryableError: Nothing is marked as sent; try again later.
+        """
+        noted = await self._state.read(lambda connection: load(connection, BATCH))
+        if not noted:
+            return Sent()
+        source = await self._state.write(sync.installation)
+        tenants = {one.tenant for one in noted if one.thing is not None}
+        organizations = {tenant: await self._organizations.id_of(tenant) for tenant in sorted(tenants)}
+        batch = compose(noted, organizations, source)
+        refused: dict[int, str] = {}
+        for table in TABLES:
+            # What belongs to a refused row would be refused for want of it.
+            rows = [(row_id, row) for row_id, row in batch.rows[table.name] if row_id not in refused]
+            if rows:
+                refused |= await self._write(table, rows)
+        sent = [one.id for one in noted if one.id not in refused]
+
+        def finish(connection: sqlite3.Connection) -> None:
+            outbox.mark_sent(connection, sent)
+            sync.refuse(connection, refused)
+
+        await self._state.write(finish)
+        for one in noted:
+            if one.id in refused:
+                _logger.error("supabase_refuses", key=one.key, reason=refused[one.id])
+        return Sent(len(sent), len(refused))
+
+    async def _write(self, table: Table, rows: Sequence[tuple[int, Row]]) -> dict[int, str]:
+        """Write rows; halve what is refused until the rows that are meant stand alone, and return why, by row."""
+        try:
+            await self._project.upsert(
+                table.name, [row for _, row in rows], on_conflict=table.key, is_merged=table.is_merged
+            )
+        except RowsRefusedError as error:
+            if len(rows) == 1:
+                return {rows[0][0]: f"{table.name}: {error}"}
+            middle = len(rows) // 2
+            return await self._write(table, rows[:middle]) | await self._write(table, rows[middle:])
+        return {}
+
+    async def take_statuses(self) -> int:
+        """Take over changes of status that were made in Supabase; return how many won.
+
+        Of two changes the one made later wins, here as there.
+
+        Raises:
+            RetryableError: They cannot be read now.
+        """
+        count = 0
+        for tenant in sorted(await self._state.read(_tenants)):
+            organization = await self._organizations.id_of(tenant)
+            cursor = await self._state.read(lambda connection, o=organization: sync.status_cursor(connection, o))  # type: ignore[misc]
+            rows = await self._project.select(
+                "anomaly_status_history",
+                "seq,anomaly_id,status,note,actor,changed_at",
+                equal={"organization_id": organization, "origin": "dashboard"},
+                above={"seq": cursor - _OVERLAP},
+                order="seq",
+                limit=_STATUSES,
+            )
+            news = await self._state.read(lambda connection, r=rows: _news(connection, r))  # type: ignore[misc]
+            # Nothing is written, and no disk woken, for what is known.
+            if news or (rows and rows[-1]["seq"] > cursor):
+                count += await self._state.write(
+                    lambda connection, o=organization, r=rows: _apply(connection, o, r)  # type: ignore[misc]
+                )
+        return count
+
+
+def _tenants(connection: sqlite3.Connection) -> list[str]:
+    return [tenant for (tenant,) in connection.execute("SELECT DISTINCT tenant FROM anomalies")]
+
+
+def _apply(connection: sqlite3.Connection, organization_id: str, rows: Sequence[Row]) -> int:
+    """Set statuses that were changed later than here; return how many."""
+    count = 0
+    for row in rows:
+        for anomaly_id, changed in _news(connection, [row]):
+            status, actor, note = AnomalyStatus(row["status"]), str(row["actor"]), str(row["note"])
+            anomalies.set_status(connection, anomaly_id, status, actor=actor, note=note, at_unix_nano=changed)
+            count += 1
+    sync.set_status_cursor(connection, organization_id, int(rows[-1]["seq"]))
+    return count
+
+
+def _news(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[tuple[str, int]]:
+    """Return the anomalies, and the times, of changes that were made later than the last one known here."""
+    found = []
+    for row in rows:
+        anomaly_id, changed = str(row["anomaly_id"]).replace("-", ""), unix_nano(str(row["changed_at"]))
+        known = anomalies.get(connection, anomaly_id)
+        if known is not None and known.id == anomaly_id and changed > _last_change(connection, anomaly_id):
+            found.append((anomaly_id, changed))
+    return found
+
+
+def _last_change(connection: sqlite3.Connection, anomaly_id: str) -> int:
+    """Return when an anomaly's status was changed last, to the microsecond as Supabase keeps it."""
+    entries = history.entries(connection, tenant=None, subject=anomaly_id, limit=1_000)
+    changes = (entry.at_unix_nano // 1_000 * 1_000 for entry in entries if entry.action == "status_changed")
+    return max(changes, default=0)

@@ -15,6 +15,9 @@ import structlog
 from driftlock_otlp import fault_points
 from driftlock_otlp.api.access import Access
 from driftlock_otlp.api.app import ApiServer, build_app
+from driftlock_otlp.api.evidence_process import evidence_pdf_of
+from driftlock_otlp.api.feed import Feed
+from driftlock_otlp.api.findings import Findings
 from driftlock_otlp.api.health_check import HealthCheck
 from driftlock_otlp.api.pipeline_view import PipelineView
 from driftlock_otlp.api.v1.app import build_v1
@@ -266,7 +269,17 @@ class Service:
         )
 
     def _build_backend(self) -> Backend:
-        return Backend(version=version(), state=self._state, workers=self.pool, clock=time.time_ns)
+        return Backend(
+            version=version(),
+            state=self._state,
+            workers=self.pool,
+            clock=time.time_ns,
+            findings=Findings(
+                self._state, self._log, time.time_ns, lambda kind: self._config.quote_max_bytes(kind) > 0
+            ),
+            feed=Feed(self._state),
+            pdf=evidence_pdf_of,
+        )
 
     def _deliverer(self, name: str) -> Deliverer:
         """Return a connection of its own, so that no user of a destination waits for another."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64decode, urlsafe_b64encode
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from driftlock_otlp.errors import DecodeError
 
 T = TypeVar("T")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""A number that the state database can compare with."""
 
 _LONGEST = 8192
 

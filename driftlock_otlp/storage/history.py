@@ -114,6 +114,29 @@ def entries(
     ]
 
 
+def following(connection: sqlite3.Connection, *, tenant: str | None, after: int, limit: int) -> list[HistoryEntry]:
+    """Return the entries behind one, oldest first.
+
+    Args:
+        connection: The state database.
+        tenant: Only this tenant's; None for all.
+        after: Only entries with a larger number.
+        limit: Most to return.
+    """
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM history WHERE seq > ?1 AND (?2 IS NULL OR tenant = ?2) ORDER BY seq LIMIT ?3",  # noqa: S608 - our own names
+        (after, tenant, limit),
+    )
+    return [HistoryEntry(*facts, msgspec.json.decode(detail), previous, own) for *facts, detail, previous, own in rows]
+
+
+def ends(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of the last entry that retention has let go, and of the newest one; 0 if there is none."""
+    (floor,) = connection.execute("SELECT seq FROM history_floor").fetchone()
+    (last,) = connection.execute("SELECT max(seq) FROM history").fetchone()
+    return int(floor), int(last or floor)
+
+
 def verify(connection: sqlite3.Connection) -> int | None:
     """Return the number of the first entry that is missing or not as it was written; None if all are sound."""
     seq, previous_hash = connection.execute("SELECT seq, hash FROM history_floor").fetchone()

@@ -74,6 +74,23 @@ class DroppedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRow:
+    """The anomalous part of one request.
+
+    Attributes:
+        state: `withheld`, or `released` and not sent yet.
+        signal: Its signal.
+        item_count: Items in it.
+        payload: An OTLP request.
+    """
+
+    state: str
+    signal: Signal
+    item_count: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasedRow:
     """A released part of a request, to be sent downstream.
 
@@ -231,6 +248,37 @@ def expire(
         dropped.append(DroppedRow(Signal.of_code(code), item_count, "max_age" if is_old else "max_bytes"))
     delete(connection, ids)
     return dropped
+
+
+def item_counts(connection: sqlite3.Connection, anomaly_id: str) -> dict[str, int]:
+    """Return how many items are held of an anomaly, by state."""
+    rows = connection.execute(
+        "SELECT state, sum(item_count) FROM quarantine JOIN quarantine_anomalies ON row_id = id WHERE anomaly_id = ?"
+        " GROUP BY state",
+        (anomaly_id,),
+    )
+    return {state: int(count) for state, count in rows}
+
+
+def held(connection: sqlite3.Connection, anomaly_id: str, most_rows: int, max_bytes: int) -> list[HeldRow]:
+    """Return some of what is held of an anomaly, in the order it was received; damaged rows are passed over.
+
+    Args:
+        connection: The state database.
+        anomaly_id: Its whole id.
+        most_rows: Rows to return at most.
+        max_bytes: Rows with more bytes of payload are passed over.
+    """
+    rows = connection.execute(
+        "SELECT state, signal, item_count, payload, payload_crc FROM quarantine JOIN quarantine_anomalies"
+        " ON row_id = id WHERE anomaly_id = ? AND payload_bytes <= ? ORDER BY position, signal LIMIT ?",
+        (anomaly_id, max_bytes, most_rows),
+    )
+    return [
+        HeldRow(state, Signal.of_code(code), count, payload)
+        for state, code, count, payload, crc in rows
+        if crc is None or crc == crc32(payload)
+    ]
 
 
 def level(connection: sqlite3.Connection) -> Level:

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from driftlock_otlp.api.access import Access
-from driftlock_otlp.api.v1 import documentation, problems, streams, usage
+from driftlock_otlp.api.v1 import actions, anomalies, documentation, incidents, live, problems, streams, usage
 from driftlock_otlp.api.v1.backend import Backend, Backing
 from driftlock_otlp.api.v1.border import REQUEST_ID, Border
 from driftlock_otlp.api.v1.may import Reader
@@ -33,7 +33,15 @@ its own organisation alone. Without keys this machine alone is answered.
 _COMMON_ERRORS = (401, 403, 422, 429, 500, 503)
 
 _general = APIRouter(tags=["about"])
-ROUTERS = (_general, streams.router, usage.router)
+ROUTERS = (
+    _general,
+    live.router,  # its path must be tried before that of one anomaly
+    anomalies.router,
+    actions.router,
+    incidents.router,
+    streams.router,
+    usage.router,
+)
 
 
 class Version(BaseModel):
@@ -58,6 +66,7 @@ def build_v1(backend: Backend, access: Access, errors: Counter) -> ASGIApp:
     """
     app = new_app(backend.version)
     app.state.backend = backend
+    app.state.access = access
     return Border(app, access, errors, {OPENAPI_PATH, DOCS_PATH, documentation.STYLE_PATH}, {})
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from driftlock_otlp.api.feed import Feed
+from driftlock_otlp.api.findings import Findings
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.storage.state import StateDatabase
@@ -29,12 +32,18 @@ class Backend:
         state: What was found, and what was done about it.
         workers: Who scores.
         clock: The wall clock.
+        findings: What was found, for who asks.
+        feed: What is new.
+        pdf: Returns an evidence bundle as a document for people.
     """
 
     version: str
     state: StateDatabase
     workers: Workers
     clock: Clock
+    findings: Findings
+    feed: Feed
+    pdf: Callable[[bytes], Awaitable[bytes]]
 
 
 async def _backend(request: Request) -> Backend:

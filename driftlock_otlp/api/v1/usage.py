@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from driftlock_otlp.api.cursors import opaque, plain
+from driftlock_otlp.api.cursors import Count, opaque, plain
 from driftlock_otlp.api.v1.backend import Backing
 from driftlock_otlp.api.v1.may import Reader
 from driftlock_otlp.api.v1.problems import documented
@@ -19,7 +19,7 @@ router = APIRouter(tags=["usage"])
 
 _PERIODS_S = {"hour": 3600, "day": 86_400, "total": 1 << 40}
 _LAST_S = 1 << 40
-_decoder: msgspec.json.Decoder[tuple[int, str, str]] = msgspec.json.Decoder(tuple[int, str, str])
+_decoder: msgspec.json.Decoder[tuple[Count, str, str]] = msgspec.json.Decoder(tuple[Count, str, str])
 
 
 class Usage(BaseModel):

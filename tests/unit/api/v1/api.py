@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from driftlock_otlp.api.access import Access
+from driftlock_otlp.api.feed import Feed
+from driftlock_otlp.api.findings import Findings
 from driftlock_otlp.api.v1.app import build_v1
 from driftlock_otlp.api.v1.backend import Backend
 from driftlock_otlp.auth.keys import KeyFile, KeyRing, Organization, new_key, write_key_file
@@ -20,6 +22,7 @@ from driftlock_otlp.model import StreamKey
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage.state import StateDatabase
+from tests.doubles.memory_log import MemoryLog
 
 NOW = 1_800_000_000 * 10**9
 
@@ -55,7 +58,9 @@ class Api:
     backend: Backend
     workers: Workers
     metrics: Metrics
-    keys: dict[tuple[str, Role], str] = field(default_factory=dict)
+    log: MemoryLog
+    keys: dict[tuple[str, Role], str]
+    ring: KeyRing | None
 
     async def call(
         self,
@@ -106,7 +111,12 @@ class Api:
 
 
 def new_api(
-    state: StateDatabase, keys_file: Path | None = None, *, requests_per_second: float = 1e6, clock_s: Any = None
+    state: StateDatabase,
+    keys_file: Path | None = None,
+    *,
+    requests_per_second: float = 1e6,
+    clock_s: Any = None,
+    **feed: float,
 ) -> Api:
     """Return the API; with a key file, each of two organisations has a key of each role."""
     metrics, workers = Metrics(), Workers()
@@ -121,8 +131,14 @@ def new_api(
         write_key_file(keys_file, KeyFile(organizations=organizations))
         ring = KeyRing(keys_file)
     access = Access(ring, requests_per_second, **({"clock_s": clock_s} if clock_s else {}))
-    backend = Backend(version="1.2.3", state=state, workers=workers, clock=lambda: NOW)
-    return Api(build_v1(backend, access, metrics.errors), backend, workers, metrics, keys)
+    log = MemoryLog()
+    findings = Findings(state, log, lambda: NOW, lambda kind: kind != "gen_ai")
+
+    async def pdf(bundle: bytes) -> bytes:
+        return b"%PDF of " + bundle
+
+    backend = Backend("1.2.3", state, workers, lambda: NOW, findings, Feed(state, **feed), pdf)
+    return Api(build_v1(backend, access, metrics.errors), backend, workers, metrics, log, keys, ring)
 
 
 def live(key: StreamKey, **facts: Any) -> LiveStream:

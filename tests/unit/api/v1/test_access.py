@@ -12,11 +12,9 @@ from fastapi.routing import APIRoute
 from driftlock_otlp.api.cursors import opaque
 from driftlock_otlp.api.v1.app import ROUTERS
 from driftlock_otlp.auth.roles import Permission, Role
-from driftlock_otlp.model import StreamKey, WindowFacts
-from driftlock_otlp.storage import windows
-from tests.unit.api.v1.api import NOW, Api, live
+from tests.unit.api.v1.api import Api, live
+from tests.unit.api.v1.found import ANOMALY, CHECKOUT, INCIDENT_ID, fill
 
-STREAM = StreamKey("logs", "checkout", tenant="acme")
 STREAM_ID = opaque(["logs", "checkout", "", "acme"])
 
 
@@ -38,23 +36,37 @@ class Row:
     shows: Callable[[Any], bool] = lambda answer: b"checkout" in answer.body
 
 
-READ = Permission.READ
+READ, ACT = Permission.READ, Permission.ACT
 ROWS = {
     "get_version": Row(READ),
     "list_streams": Row(READ),
     "get_stream": Row(READ),
     "get_usage": Row(READ),
+    "list_anomalies": Row(READ),
+    "get_anomaly": Row(READ),
+    "get_evidence": Row(READ),
+    "set_status": Row(ACT, {"status": "dismissed"}),
+    "give_feedback": Row(ACT, {"verdict": "confirmed"}, 202),
+    "release_records": Row(ACT),
+    "drop_records": Row(ACT),
+    "list_incidents": Row(READ),
+    "get_incident": Row(READ),
+    "get_audit": Row(READ),
+    "follow_anomalies": Row(READ),
 }
-PARAMETERS = {"/v1/streams/{id}": STREAM_ID}
+PARAMETERS = {
+    "/v1/streams/{id}": STREAM_ID,
+    "/v1/anomalies/{id}": ANOMALY.id,
+    "/v1/incidents/{id}": INCIDENT_ID,
+}
 ROUTES = {route.operation_id: route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)}
 
 
 @pytest.fixture
 async def filled(keyed: Api) -> Api:
     """The API with something of acme's behind each route."""
-    facts = WindowFacts(STREAM, NOW, NOW + 1, 50, "clean", 0.25, 0.5, 1.5, 0.9, 4.0, 4.1, 2.0, 2.1)
-    await keyed.backend.state.write(lambda c: windows.add(c, [facts]))
-    keyed.workers.streams = [live(STREAM)]
+    await fill(keyed)
+    keyed.workers.streams = [live(CHECKOUT)]
     return keyed
 
 

@@ -22,165 +22,30 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.baseline import (
-    Baseline,
-    Evaluation,
-    PreparedWindow,
-    log2_rate,
-    prepared_of_state,
-    prepared_state,
-)
+from driftlock_otlp.detection.baseline import Baseline, PreparedWindow, log2_rate, prepared_of_state, prepared_state
 from driftlock_otlp.detection.calibration import Calibration
-from driftlock_otlp.detection.cases import (
-    Case,
-    Cases,
-    Sign,
-    Waiting,
-    beyond,
-    remember,
-    remember_odd,
-    waiting_of_state,
-    waiting_state,
-)
-from driftlock_otlp.detection.claims import Change, Claim, Sizes
-from driftlock_otlp.detection.columns import Columns, Floats, Ints
+from driftlock_otlp.detection.cases import Case, Waiting, waiting_of_state, waiting_state
+from driftlock_otlp.detection.claims import Change, Claim
+from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.feedback import Feedback, oddest_record
 from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
-from driftlock_otlp.detection.records import JudgedScorer, RecordEvidence, RecordScorer
-
-ALGORITHM = "cbad-5"
-"""Part of the fingerprint; changes whenever scores change."""
+from driftlock_otlp.detection.records import RecordScorer
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 
 _FEWEST_RECORDS = 3
 """A window of point series with fewer records is judged point by point alone: evidence of one or two
 values has nothing to add, and speaks with every point."""
 _CALM_MARGIN_BITS = -5.0
 """Below it the last points of a series are as usual, and such a window is calm."""
-_SIGN_BITS = 4.0
-"""Claims with fewer bits do not tell one anomaly from another."""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorSettings:
-    """What of the configuration changes scores.
-
-    Attributes:
-        significance: Conformal p-value at or below which a window is flagged.
-        warm_up_windows: Scored windows before alarms are possible.
-        calibration_windows: Scored windows remembered for calibration.
-        baseline_windows: Windows in the baseline, at least.
-        baseline_records: Records in the baseline, at least.
-        recovery_windows: Calm windows that end an anomaly.
-        adopt_after_windows: Windows of an anomaly after which its regime becomes the baseline.
-    """
-
-    significance: float = 0.01
-    warm_up_windows: int = 20
-    calibration_windows: int = 2000
-    baseline_windows: int = 12
-    baseline_records: int = 600
-    recovery_windows: int = 3
-    adopt_after_windows: int = 60
-
-
-def fingerprint(settings: DetectorSettings, compressor: Compressor) -> str:
-    """Return the identity of a detector: equal fingerprints give equal scores; 16 hex digits."""
-    text = repr((ALGORITHM, compressor.fingerprint, astuple(settings)))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-@dataclass(slots=True)
-class WindowScore:
-    """The verdict on one window, with everything that led to it.
-
-    Attributes:
-        is_warm: Whether the stream is calibrated; before, nothing is flagged.
-        bits: Calibrated surprise of the window, bits.
-        p_value: Conformal p-value, (0, 1]; 1 while warming up.
-        margin_bits: Bits beyond the bar of an immediate alarm; negative below it.
-        is_flagged: p_value at or below the significance level, or as many bits as that says.
-        is_alarm: This window raises an alarm.
-        is_anomalous: It belongs to an anomaly, as the first window or a later one.
-        is_resolved: With this window a running anomaly ends.
-        is_adopted: It ends since its regime becomes the new baseline.
-        columns: The window.
-        column_bits: Calibrated surprise of each claim, float64, (d,).
-        claims: The claims, (d,).
-        vector: Raw evidence of each claim, float64, (d,); NaN where it does not apply.
-        evaluation: Raw evidence and facts; None before the baseline is ready.
-        prepared: The window in the baseline's form.
-        is_of_records: It fires by single records alone; as a whole the window would not.
-        is_sparse: Judged record by record alone: the window holds too little to compare.
-        records: Evidence record by record, one entry for each of the stream's record scorers, whose
-            claims come first.
-        is_protected: People have called one like it bad: it is not learned.
-        kept_rows: int64, (m,): the records that `prepared` holds; None for all. The others are good by what
-            people said.
-        past: Surprise of the strongest claim in each window of the calibration, ascending, float64: what
-            the p-value ranks this window among; None where it is not a rank.
-    """
-
-    columns: Columns
-    prepared: PreparedWindow
-    closed_unix_nano: int
-    is_warm: bool = False
-    bits: float = 0.0
-    p_value: float = 1.0
-    margin_bits: float = -math.inf
-    is_fired: bool = False
-    is_flagged: bool = False
-    is_alarm: bool = False
-    is_anomalous: bool = False
-    is_resolved: bool = False
-    is_adopted: bool = False
-    column_bits: Floats = field(default_factory=lambda: np.zeros(0))
-    claims: list[Claim] = field(default_factory=list)
-    vector: Floats = field(default_factory=lambda: np.zeros(0))
-    evaluation: Evaluation | None = None
-    is_sparse: bool = False
-    is_of_records: bool = False
-    records: list[RecordEvidence | None] = field(default_factory=list)
-    is_protected: bool = False
-    kept_rows: Ints | None = None
-    past: Floats | None = None
-
-    @property
-    def score(self) -> float:
-        """Oddness in [0, 1]: 0 while warming up, 0.5 at the bar of an immediate alarm."""
-        return to_score(self.margin_bits)
-
-    @property
-    def record_margin_bits(self) -> float:
-        """Largest margin of any record; -inf where no record scorer says anything."""
-        return max((float(found.margins.max()) for found in self.records if found is not None), default=-math.inf)
-
-    @property
-    def sizes(self) -> Sizes:
-        """Compressed sizes over all columns."""
-        return self.evaluation.sizes if self.evaluation else Sizes()
-
-
-def to_score(margin_bits: float) -> float:
-    """Map bits beyond the bar to [0, 1].
-
-    >>> to_score(0.0), round(to_score(-11.0), 3)
-    (0.5, 0.022)
-    """
-    return 0.0 if margin_bits == -math.inf else 1.0 / (1.0 + 2.0 ** min(-margin_bits / 2.0, 1000.0))
-
-
-ALARM_SCORE = to_score(0.0)
-"""Score at the bar of an alarm: the threshold that is fixed beforehand."""
 
 
 class StreamDetector:
@@ -196,12 +61,11 @@ class StreamDetector:
         self, settings: DetectorSettings, compressor: Compressor, record_scorers: Sequence[RecordScorer] = ()
     ) -> None:
         self._settings = settings
-        self._compressor = compressor
         self._record_scorers = record_scorers
         self.baseline = Baseline(settings.baseline_windows, settings.baseline_records, compressor)
         self._history = EvidenceHistory(settings.calibration_windows, settings.warm_up_windows)
         self._policy = AlarmPolicy(settings.significance)
-        self._cases = Cases()
+        self._feedback = Feedback(record_scorers, compressor)
         self._pending: deque[Waiting] = deque()
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
         self._is_open = False
@@ -257,7 +121,7 @@ class StreamDetector:
         Returns:
             Whether it was going on and ends by that; None if it is not remembered.
         """
-        case = self._cases.get(anomaly_id)
+        case = self._feedback.cases.get(anomaly_id)
         if case is None:
             return None
         if case.is_good is False:
@@ -267,10 +131,7 @@ class StreamDetector:
         if is_good is False:
             self._history.leave_out(case.numbers, self._claims())
             self._exchange(case)
-        self._tell_scorers(case)
-        for known in self._cases:
-            if known.is_good is not None:
-                self._tell_scorers(known)  # again, for those that share a template or a value with it
+        self._feedback.tell_scorers(case)
         if not self._is_open or anomaly_id != self._open_id:
             return False
         self._is_protected = is_good is False
@@ -292,7 +153,7 @@ class StreamDetector:
         """
         if _is_sparse(columns):
             return self._score_sparse(columns, closed_unix_nano)
-        kept = self._kept_rows(columns)
+        kept = self._feedback.kept_rows(columns)
         compared = columns if kept is None else columns.only(kept)
         rate = log2_rate(columns.record_count, duration_s)
         if kept is not None:
@@ -320,15 +181,14 @@ class StreamDetector:
         """
         if score.is_alarm:
             self._open_id = anomaly_id or str(score.closed_unix_nano)
-            self._cases.open(self._open_id, len(self._record_scorers))
-        case = self._cases.get(self._open_id) if score.is_anomalous else None
-        if case is not None and (score.is_fired or score.is_flagged):
-            remember(case, None if score.is_sparse else score.prepared, self._signs(score))
+            self._feedback.cases.open(self._open_id, len(self._record_scorers))
+        case = self._feedback.cases.get(self._open_id) if score.is_anomalous else None
+        if case is not None:
+            self._feedback.remember(case, score, self.baseline)
         for scorer, found in zip(self._record_scorers, score.records, strict=True):
             scorer.learn_one(score.columns, found)
         if case is not None:
-            judged = zip(self._record_scorers, score.records, strict=True)
-            remember_odd(case, [s.odd(score.columns, e) if isinstance(s, JudgedScorer) else None for s, e in judged])
+            self._feedback.remember_odd(case, score)
         if not score.is_sparse:
             self._sparse_to_warm = None
             self._recent.append(score.prepared)
@@ -413,9 +273,7 @@ class StreamDetector:
 
     def record_change(self, score: WindowScore, index: int) -> tuple[str, Change]:
         """Return the column and the words of what a record scorer found oddest, by the index of its claim."""
-        found = score.records[index]
-        row = found.strongest if found is not None else 0
-        return self._record_scorers[index].explain(score.columns, row)
+        return oddest_record(self._record_scorers, score, index)
 
     def usual(self, index: int) -> float:
         """Return the median of a claim's evidence over the calibration; NaN while the claim is silent."""
@@ -430,7 +288,7 @@ class StreamDetector:
             "records": [scorer.state() for scorer in self._record_scorers],
             **self._history.state(),
             **self._policy.state(),
-            "cases": self._cases.state(),
+            "cases": self._feedback.cases.state(),
             "pending": waiting_state(self._pending),
             "recent": [prepared_state(w) for w in self._recent],
             "open_id": self._open_id,
@@ -448,7 +306,7 @@ class StreamDetector:
             scorer.restore(its_state)
         self._history.restore(state, self._claims())
         self._policy.restore(state)
-        self._cases.restore(state["cases"])
+        self._feedback.cases.restore(state["cases"])
         self._pending = deque(waiting_of_state(state["pending"]))
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
         self._open_id, self._is_protected = state["open_id"], state["is_protected"]
@@ -463,12 +321,8 @@ class StreamDetector:
         score.is_warm, score.past = True, calibration.past
         self._weigh(score, calibration)
         if score.is_flagged or score.is_fired:
-            for case in self._cases.judged(is_good=True):
-                usual = self.baseline.windows[-1]
-                signs = self._signs(score)
-                score.vector = beyond(
-                    case, columns, score.prepared, usual, score.claims, score.vector, signs, self._compressor
-                )
+            if self._feedback.has_good:
+                score.vector = self._feedback.beyond_good(score, columns, self.baseline)
                 self._weigh(score, calibration)
             self._protect(score)
         score.margin_bits = max(score.margin_bits, score.record_margin_bits)
@@ -493,49 +347,12 @@ class StreamDetector:
 
     def _protect(self, score: WindowScore) -> None:
         """Recognise what people have called bad: past alarms do not raise the bars for it."""
-        bad = self._cases.judged(is_good=False)
-        if not bad:
-            return
-        strongest = {int(score.column_bits.argmax())}
-        strongest |= {i for i, found in enumerate(score.records) if found is not None and found.margins.max() >= 0.0}
-        signs = [sign for sign in map(self._sign, [score] * len(strongest), strongest) if sign is not None]
-        if not any(sign in case.signs for case in bad for sign in signs):
-            return
-        score.is_protected = True
-        if not score.is_fired and score.is_warm and not score.is_sparse:
+        score.is_protected = self._feedback.is_bad(score, self.baseline)
+        if score.is_protected and not score.is_fired:
+            margin_bits = score.record_margin_bits
             of_window = self._policy.is_window_alarm(score.bits, is_governed=False)
-            score.is_of_records = not of_window and self._policy.is_record_alarm(
-                score.record_margin_bits, is_governed=False
-            )
+            score.is_of_records = not of_window and self._policy.is_record_alarm(margin_bits, is_governed=False)
             score.is_fired = of_window or score.is_of_records
-
-    def _signs(self, score: WindowScore) -> dict[Sign, float]:
-        """Return the raw evidence of a window's strong claims; before it is learned."""
-        raw = score.vector if score.vector.size else score.column_bits
-        found = {int(i): self._sign(score, int(i)) for i in np.flatnonzero(score.column_bits >= _SIGN_BITS)}
-        return {sign: float(raw[i]) for i, sign in found.items() if sign is not None}
-
-    def _sign(self, score: WindowScore, index: int) -> Sign | None:
-        claim = score.claims[index]
-        if index >= len(score.records):
-            return claim.column, claim.name, self.baseline.symbol_of(score.prepared, claim)
-        return None if score.records[index] is None else ("", claim.name, self.record_change(score, index)[1].label)
-
-    def _kept_rows(self, columns: Columns) -> Ints | None:
-        """Return the records that people have not called good for good; None if that is all."""
-        kept: Ints | None = None
-        for scorer in self._record_scorers:
-            aside = scorer.set_aside(columns) if isinstance(scorer, JudgedScorer) else None
-            if aside is not None:
-                rows = np.flatnonzero(~aside)
-                kept = rows if kept is None else np.intersect1d(kept, rows)
-        return kept
-
-    def _tell_scorers(self, case: Case) -> None:
-        for scorer, odd in zip(self._record_scorers, case.odd, strict=True):
-            if isinstance(scorer, JudgedScorer):
-                for found in odd:
-                    scorer.judge(found, is_good=case.is_good)
 
     def _exchange(self, case: Case) -> None:
         """Go back to the baseline from before a case's regime was adopted, or to the one from after."""
@@ -592,10 +409,10 @@ class StreamDetector:
 
     def _adopt(self) -> None:
         """Make the last windows of the anomaly the new baseline."""
-        for known in self._cases:
+        for known in self._feedback.cases:
             if known.is_good is None:
-                known.exchanged = None
-        case = self._cases.get(self._open_id)
+                known.exchanged = None  # one baseline to go back to is enough
+        case = self._feedback.cases.get(self._open_id)
         if case is not None:
             case.exchanged = self.baseline.windows, [*self._pending]
         self._pending.clear()

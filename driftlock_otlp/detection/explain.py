@@ -9,8 +9,9 @@ import numpy as np
 
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Floats
-from driftlock_otlp.detection.detector import StreamDetector, WindowScore
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.numbers import NumberModel
+from driftlock_otlp.detection.scores import WindowScore
 from driftlock_otlp.detection.symbols import SymbolModel
 from driftlock_otlp.model import AnomalySeverity, Evidence
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import ALARM_SCORE
+from driftlock_otlp.detection.scores import ALARM_SCORE
 from driftlock_otlp.evaluation.genai_baselines import DETECTORS, RecordFacts, WindowPast, facts_of
 from driftlock_otlp.evaluation.genai_faults import FAULTS, FaultKind
 from driftlock_otlp.evaluation.genai_traffic import Run, Traffic, Truth, load_runs, requests

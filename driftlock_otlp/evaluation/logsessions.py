@@ -21,7 +21,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import ALARM_SCORE
+from driftlock_otlp.detection.scores import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import fitted_forest
 from driftlock_otlp.evaluation.measures import Floats, best_f1, f1_at, pr_auc, roc_auc

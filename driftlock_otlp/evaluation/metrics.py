@@ -16,7 +16,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import ALARM_SCORE
+from driftlock_otlp.detection.scores import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import SERIES_BASELINES, Floats
 from driftlock_otlp.evaluation.measures import bootstrap_interval, event_f1, events, pr_auc, roc_auc

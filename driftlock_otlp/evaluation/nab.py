@@ -16,7 +16,7 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import ALARM_SCORE
+from driftlock_otlp.detection.scores import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.baselines import SERIES_BASELINES
 from driftlock_otlp.evaluation.nab_score import PROFILES, Floats, ScoredFile, sweep

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import ALARM_SCORE
+from driftlock_otlp.detection.scores import ALARM_SCORE
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.measures import best_f1, f1_at, flag_everything_f1, pr_auc, roc_auc
 from driftlock_otlp.evaluation.result import Row, SuiteResult, Table

@@ -40,7 +40,8 @@ import numpy as np
 
 from driftlock_otlp.detection.columns import Category, Columns, Counts, Number
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.detector import ALGORITHM, DetectorSettings, StreamDetector, WindowScore
+from driftlock_otlp.detection.detector import StreamDetector
+from driftlock_otlp.detection.scores import ALGORITHM, DetectorSettings, WindowScore
 from driftlock_otlp.errors import CompressorError, InputError
 from driftlock_otlp.model import EvidenceBundle, StreamKey
 from driftlock_otlp.windowing.streams import new_record_scorers

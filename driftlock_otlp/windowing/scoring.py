@@ -16,9 +16,10 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore, fingerprint, to_score
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.explain import explain, severity
 from driftlock_otlp.detection.levels import StreamLevel, severity_at
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore, fingerprint, to_score
 from driftlock_otlp.errors import CompressorError
 from driftlock_otlp.model import (
     Anomaly,
@@ -33,11 +34,10 @@ from driftlock_otlp.model import (
 )
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.orders import FeedbackVerdict, Order, Sensitivity
-from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle
 from driftlock_otlp.windowing.stream_table import StreamState, StreamTable
-from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, split_request
+from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, read_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
 from driftlock_otlp.windowing.verdicts import RecordScores, Verdicts
 
@@ -131,7 +131,7 @@ class StreamScoring:
         Raises:
             DecodeError: It is not OTLP; nothing was taken.
         """
-        batches = split_request(signal, decode(signal, payload), tenant)
+        batches = read_request(signal, payload, tenant)
         verdicts = self.advance(clock_unix_nano)
         evicted_before = self._streams.eviction_count
         for batch in batches:

@@ -12,7 +12,8 @@ import pytest
 
 from driftlock_otlp.detection.columns import Category, Columns, Number
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector
+from driftlock_otlp.detection.detector import StreamDetector
+from driftlock_otlp.detection.scores import DetectorSettings
 
 WINDOWS = 200
 SYMBOL_COLUMNS = (40, 6, 12, 300, 3)

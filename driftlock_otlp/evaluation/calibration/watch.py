@@ -10,8 +10,9 @@ import numpy as np
 
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
-from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.explain import explain
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 from driftlock_otlp.evaluation.calibration.streams import (
     DAY_WINDOWS,
     WINDOW_S,

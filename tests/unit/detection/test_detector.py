@@ -14,16 +14,11 @@ import pytest
 
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns
-from driftlock_otlp.detection.detector import (
-    DetectorSettings,
-    StreamDetector,
-    WindowScore,
-    fingerprint,
-    to_score,
-)
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.history import LAG_WINDOWS
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, REPEATED_BITS
 from driftlock_otlp.detection.records import RecordEvidence
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore, fingerprint, to_score
 from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.windowing.streams import new_record_scorers
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state

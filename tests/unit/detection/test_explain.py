@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.detection.columns import Columns
-from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.explain import Explanation, explain, severity
+from driftlock_otlp.detection.scores import DetectorSettings
 from driftlock_otlp.evaluation.calibration.streams import Fault
 from driftlock_otlp.evaluation.calibration.watch import FAULT_COLUMNS, Watch
 from driftlock_otlp.model import AnomalySeverity

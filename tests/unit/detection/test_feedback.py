@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftlock_otlp.detection.cases import Cases
-from driftlock_otlp.detection.detector import DetectorSettings, WindowScore
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state
 

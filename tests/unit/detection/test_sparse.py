@@ -6,8 +6,9 @@ import numpy as np
 
 from driftlock_otlp.detection.columns import Columns
 from driftlock_otlp.detection.compressor import new_compressor
-from driftlock_otlp.detection.detector import DetectorSettings, StreamDetector, WindowScore
+from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.points import StreamPoints
+from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 from driftlock_otlp.worker.checkpoint import decode_state, encode_state
 from tests.unit.detection.examples import category, number
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal as signals
-import sqlite3
 import time
 from functools import partial
 
@@ -27,6 +26,7 @@ from driftlock_otlp.config.receivers import GrpcReceiverConfig, HttpReceiverConf
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import new_compressor
 from driftlock_otlp.errors import RetryableError, StorageUnavailableError
+from driftlock_otlp.exporter.announcements import Announcements
 from driftlock_otlp.exporter.anomaly_events import EventSender
 from driftlock_otlp.exporter.delivery import Deliverer
 from driftlock_otlp.exporter.forward import ForwardRoute, Selection
@@ -36,18 +36,17 @@ from driftlock_otlp.exporter.sending_queue import SendingQueue, SendingQueues
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, QuarantineSink, Sink
 from driftlock_otlp.interfaces import Component
 from driftlock_otlp.lifecycle import Lifecycle, Readiness
-from driftlock_otlp.model import Anomaly, Signal
+from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.collector_metrics import CollectorMetrics
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.observability.version import version
-from driftlock_otlp.otlp.anomaly_event import anomaly_event
 from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.memory import MemoryLimiter
 from driftlock_otlp.receiver.resends import RecentRequests
-from driftlock_otlp.storage import outbox, requests, verdicts
+from driftlock_otlp.storage import requests, verdicts
 from driftlock_otlp.storage.log import RETRY_AFTER_S, SegmentLog
 from driftlock_otlp.storage.retention import Retention
 from driftlock_otlp.storage.state import STATE_FILE, StateDatabase, reached
@@ -90,8 +89,9 @@ class Service:
             max_bytes=queue.max_bytes,
             metrics=self.metrics,
         )
+        announcements = Announcements(config.event_exporters, version(), clock)
         self.pool = WorkerPool(
-            config, self._log, queue.path / LOG_DIRECTORY, self._state, self.metrics, clock, self._enqueue_events
+            config, self._log, queue.path / LOG_DIRECTORY, self._state, self.metrics, clock, announcements
         )
         CollectorMetrics(self.metrics, lambda: self.pool.pids).register(self.metrics.registry)
         self._routes = self._build_routes()
@@ -286,12 +286,6 @@ class Service:
         config = self._config.exporters[name]
         limits = {signal: for_signal(name, config, signal.plural)[1].max_request_size for signal in Signal}
         return Deliverer(build_exporter(name, config), config.retry_on_failure, self.metrics, limits)
-
-    def _enqueue_events(self, connection: sqlite3.Connection, anomaly: Anomaly) -> None:
-        now = time.time_ns()
-        payload = anomaly_event(anomaly, now, version())
-        for name in self._config.event_exporters:
-            outbox.enqueue(connection, name, f"{anomaly.id}:{anomaly.state}", payload, now)
 
     async def _keep_house(self) -> None:
         """Let go of what every cursor has passed, and of what is beyond its limits."""

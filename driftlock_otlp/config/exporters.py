@@ -251,6 +251,12 @@ class ForwardConfig(Section):
         default="divert",
         description="divert: withhold anomalous records; tag: mark them; pass: forward everything at once.",
     )
+    divert_from: Literal["notice", "page", "fleet"] = Field(
+        default="notice",
+        description="divert and tag: least level of an anomaly at which its records are withheld or marked; those of a"
+        " lower level go on as clean, counted, and the anomaly is told of all the same. notice: every alarm of a"
+        " stream; page: two bits rarer, or said again; fleet: several related streams, or lasting.",
+    )
     anomalous_exporters: tuple[str, ...] = Field(
         default=(), description="divert: exporters that receive anomalous records; empty: the durable quarantine."
     )
@@ -267,6 +273,11 @@ class EventsConfig(Section):
 
     exporters: tuple[str, ...] | None = Field(
         default=None, description="Exporters that receive anomaly events; unset: those of forward.exporters; []: none."
+    )
+    update_interval: PositiveDuration = Field(
+        default=300.0,
+        description="While an anomaly goes on, one event at most in so long says so, with how long and how severe it"
+        " is by then; in the time of the data. Another event told of its beginning, and one tells of its end.",
     )
 
 

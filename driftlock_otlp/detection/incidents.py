@@ -72,6 +72,8 @@ class Incident:
         onsets_unix_nano: First finding of each service.
         trace_ids: Traces of its findings, oldest first.
         templates: Templates of its findings, oldest first.
+        is_lasting: Whether one of its streams has been odd for four windows.
+        absorbed: Numbers of the incidents that it has taken in; not part of the state.
     """
 
     number: int
@@ -81,6 +83,13 @@ class Incident:
     onsets_unix_nano: dict[str, int] = field(default_factory=dict)
     trace_ids: dict[str, None] = field(default_factory=dict)
     templates: dict[str, None] = field(default_factory=dict)
+    is_lasting: bool = False
+    absorbed: list[int] = field(default_factory=list)
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that it has findings of."""
+        return sum(len(streams) for streams in self.bits.values())
 
     def origins(self, calls: Calls) -> list[tuple[str, float]]:
         """Return its services, the likeliest origin first, with the bits that no callee explains."""
@@ -108,6 +117,8 @@ class Incident:
         self.started_unix_nano = min(self.started_unix_nano, other.started_unix_nano)
         self.last_unix_nano = max(self.last_unix_nano, other.last_unix_nano)
         self._link(other.trace_ids, other.templates)
+        self.is_lasting |= other.is_lasting
+        self.absorbed += [other.number, *other.absorbed]
 
     def _link(self, trace_ids: Collection[str], templates: Collection[str]) -> None:
         for kept, new in ((self.trace_ids, sorted(trace_ids)), (self.templates, templates)):
@@ -158,9 +169,15 @@ def rank_origins(
 
 
 class IncidentJoiner:
-    """The open incidents over a set of streams."""
+    """The open incidents over a set of streams.
 
-    def __init__(self) -> None:
+    Args:
+        false_discovery_rate: Share of false ones among the windows that count since they stand out of their
+            tick, [0, 1); 0: none counts for that, and a tick may be any part of the windows.
+    """
+
+    def __init__(self, false_discovery_rate: float = _FALSE_DISCOVERY_RATE) -> None:
+        self._rate = false_discovery_rate
         self._recent: OrderedDict[str, deque[float]] = OrderedDict()
         self._open: list[Incident] = []
         self._count = 0
@@ -184,12 +201,14 @@ class IncidentJoiner:
         self._open = [incident for incident in self._open if clock_unix_nano - incident.last_unix_nano <= _JOIN_NANO]
         if not tick:
             return []
-        stands_out = discoveries([finding.bits for finding in tick], _FALSE_DISCOVERY_RATE)
+        bits = [finding.bits for finding in tick]
+        stands_out = discoveries(bits, self._rate) if self._rate else np.zeros(len(tick), np.bool_)
         touched: dict[int, Incident] = {}
         for finding, is_discovery in zip(tick, stands_out.tolist(), strict=True):
             is_lasting = self._add_up(finding) >= _LASTING_BITS
             if finding.is_alarm or is_discovery or is_lasting:
                 incident = self._join(finding, calls or {})
+                incident.is_lasting |= is_lasting
                 touched[incident.number] = incident
         still_open = {incident.number for incident in self._open}
         return [touched[number] for number in sorted(touched) if number in still_open]
@@ -208,6 +227,7 @@ class IncidentJoiner:
                     i.onsets_unix_nano,
                     [*i.trace_ids],
                     [*i.templates],
+                    i.is_lasting,
                 ]
                 for i in self._open
             ],
@@ -220,9 +240,9 @@ class IncidentJoiner:
         self._open = [
             Incident(
                 number, started, last, {service: dict(streams) for service, streams in bits.items()}, dict(onsets),
-                dict.fromkeys(traces), dict.fromkeys(templates),
+                dict.fromkeys(traces), dict.fromkeys(templates), is_lasting,
             )
-            for number, started, last, bits, onsets, traces, templates in state["open"]
+            for number, started, last, bits, onsets, traces, templates, is_lasting in state["open"]
         ]  # fmt: skip
 
     def _add_up(self, finding: Finding) -> float:

@@ -47,6 +47,13 @@ class Metrics:
         self.receiver_bytes = counter(
             "receiver_bytes", "Bytes of accepted requests, uncompressed.", "signal", "transport"
         )
+        self.receiver_checks = counter(
+            "receiver_checks",
+            "Requests in protobuf by what has checked them: scanner (compiled), or protobuf, which is slower: for what"
+            " the scanner is not sure of, and for all where it is not compiled.",
+            "signal",
+            "by",
+        )
         self.receiver_ack_seconds = histogram(
             "receiver_ack_seconds", "Time from a whole request read to its acknowledgement.", "signal", "transport"
         )
@@ -138,6 +145,12 @@ class Metrics:
             "detection_constant_streams",
             "Streams whose scores do not vary: either they always say the same, or their detector sees nothing.",
         )
+        self.detection_orders = counter(
+            "detection_orders",
+            "Orders of people to detectors: feedback on anomalies, sensitivity of streams; `unknown` if there is no"
+            " such stream or anomaly.",
+            "outcome",
+        )
         self.detection_evicted_streams = counter(
             "detection_evicted_streams",
             "Streams that made room for others, the longest unused first; back again, they go on where they were.",
@@ -147,6 +160,21 @@ class Metrics:
         )
         self.anomalies = counter("anomalies", "Anomalies detected.", "kind", "severity")
         self.open_anomalies = gauge("open_anomalies", "Anomalies that are still going on.")
+        self.suppressed_anomalies = counter(
+            "suppressed_anomalies", "Anomalies that fell under a suppression or maintenance, and made no noise.", "kind"
+        )
+        self.incidents = counter(
+            "incidents",
+            "Incidents by the level that they began at, or were raised to: what somebody is told of.",
+            "level",
+            "change",
+        )
+        self.open_incidents = gauge("open_incidents", "Incidents that are still going on.")
+        self.spared_items = counter(
+            "spared_items",
+            "Items of anomalous windows that went on as clean: below forward.divert_from (level), or suppressed.",
+            "reason",
+        )
         self.worker_restarts = counter("worker_restarts", "Detection processes that had to be started again.")
         self.events = counter(
             "events", "Anomaly events by destination and outcome: sent or dropped.", "exporter", "outcome"

@@ -37,8 +37,8 @@ _Value = str | int | float | Sequence[str]
 def anomaly_event(anomaly: Anomaly, observed_unix_nano: int, version: str) -> bytes:
     """Return an Export request with one event about an anomaly.
 
-    The same anomaly in the same state always has the same `log.record.uid`, so that a repeat can
-    be recognised.
+    The same anomaly in the same state, with as many windows, always has the same `log.record.uid`, so
+    that a repeat can be recognised.
 
     Args:
         anomaly: What to tell.
@@ -68,6 +68,13 @@ def anomaly_event(anomaly: Anomaly, observed_unix_nano: int, version: str) -> by
     return request.SerializeToString()
 
 
+def event_uid(anomaly: Anomaly) -> str:
+    """Return the `log.record.uid` of the event that tells how an anomaly is: the same whenever it is made."""
+    if anomaly.state == AnomalyState.ONGOING.value:
+        return f"{anomaly.id}-{anomaly.state}-{anomaly.window_count}"
+    return f"{anomaly.id}-{anomaly.state}"
+
+
 def is_own(scope_name: str, event_name: str) -> bool:
     """Return True for a log record that we wrote ourselves, which must not be scored again.
 
@@ -80,11 +87,13 @@ def is_own(scope_name: str, event_name: str) -> bool:
 def _attributes(anomaly: Anomaly) -> Mapping[str, _Value]:
     """Return the event's attributes; facts that the anomaly lacks are left out."""
     attributes: dict[str, _Value] = {
-        "log.record.uid": f"{anomaly.id}-{anomaly.state}",
+        "log.record.uid": event_uid(anomaly),
         "driftlock.anomaly.id": anomaly.id,
         "driftlock.anomaly.state": anomaly.state,
         "driftlock.anomaly.signal": anomaly.stream.kind,
         "driftlock.anomaly.severity": anomaly.severity,
+        "driftlock.anomaly.level": anomaly.level,
+        "driftlock.anomaly.windows": anomaly.window_count,
         "driftlock.anomaly.score": anomaly.score,
         "driftlock.anomaly.p_value": anomaly.p_value,
         "driftlock.anomaly.bits": anomaly.bits,
@@ -109,15 +118,18 @@ def _attributes(anomaly: Anomaly) -> Mapping[str, _Value]:
         "driftlock.anomaly.explanations": [f"{item.text} ({item.bits:.1f} bits)" for item in anomaly.evidence],
         "driftlock.anomaly.related_trace_ids": anomaly.related_trace_ids,
         "driftlock.anomaly.resolution": anomaly.resolution,
+        "driftlock.incident.id": anomaly.incident_id,
         "log.record.template": anomaly.template,
     }
     return attributes | {key: value for key, value in optional.items() if value}
 
 
 def _occurred_unix_nano(anomaly: Anomaly) -> int:
-    """Return when it happened: for the end of an anomaly, when it ended."""
+    """Return when it happened: that it began, went on, or ended."""
     if anomaly.state == AnomalyState.RESOLVED.value and anomaly.resolved_unix_nano:
         return anomaly.resolved_unix_nano
+    if anomaly.state == AnomalyState.ONGOING.value and anomaly.last_unix_nano:
+        return anomaly.last_unix_nano
     return anomaly.detected_unix_nano
 
 

@@ -119,15 +119,16 @@ def record(connection: sqlite3.Connection, anomaly: Anomaly, now_unix_nano: int)
     detected = min(anomaly.detected_unix_nano, MAX_INTEGER)
     key = anomaly.stream
     inserted = connection.execute(
-        "INSERT INTO anomalies (id, kind, service, name, tenant, state, status, severity, level, incident_id,"
+        "INSERT INTO anomalies (id, kind, service, name, tenant, template, state, status, severity, level, incident_id,"
         " is_suppressed, score, p_value, detected_unix_nano, window_count, last_unix_nano, told_unix_nano,"
         " recorded_unix_nano, resolved_unix_nano, resolution)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
-            *(anomaly.id, key.kind, key.service, key.name, key.tenant),
+            *(anomaly.id, key.kind, key.service, key.name, key.tenant, anomaly.template),
             *(anomaly.state, anomaly.status, anomaly.severity, anomaly.level, anomaly.incident_id),
             *(anomaly.is_suppressed, anomaly.score, anomaly.p_value, detected, anomaly.window_count),
-            *(min(anomaly.last_unix_nano, MAX_INTEGER) or detected, detected, now_unix_nano),
+            min(anomaly.last_unix_nano, MAX_INTEGER) or detected,
+            *(0 if anomaly.is_suppressed else detected, now_unix_nano),
             *(min(anomaly.resolved_unix_nano, MAX_INTEGER), anomaly.resolution),
         ),
     )
@@ -186,9 +187,56 @@ def resolve(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int, 
     )
 
 
-def raise_level(connection: sqlite3.Connection, anomaly_id: str, level: AnomalyLevel, severity: str) -> None:
-    """Let an anomaly be heard further than so far."""
-    connection.execute("UPDATE anomalies SET level = ?, severity = ? WHERE id = ?", (level.value, severity, anomaly_id))
+def put(connection: sqlite3.Connection, anomaly: Anomaly) -> None:
+    """Store how far an anomaly is to be heard: its level, severity, incident, and whether it is suppressed."""
+    connection.execute(
+        "UPDATE anomalies SET level = ?, severity = ?, incident_id = ?, is_suppressed = ? WHERE id = ?",
+        (anomaly.level, anomaly.severity, anomaly.incident_id, anomaly.is_suppressed, anomaly.id),
+    )
+
+
+def told_unix_nano(connection: sqlite3.Connection, anomaly_id: str) -> int:
+    """Return the event time of which an anomaly was last told to the outside; 0 if it never was."""
+    row = connection.execute("SELECT told_unix_nano FROM anomalies WHERE id = ?", (anomaly_id,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def set_told(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int) -> None:
+    """Say of which event time an anomaly was last told to the outside."""
+    connection.execute(
+        "UPDATE anomalies SET told_unix_nano = ? WHERE id = ?", (min(at_unix_nano, MAX_INTEGER), anomaly_id)
+    )
+
+
+def standing(connection: sqlite3.Connection, anomaly_id: str) -> tuple[AnomalyLevel, bool] | None:
+    """Return the level of an anomaly, and whether it is suppressed; None if there is none."""
+    row = connection.execute("SELECT level, is_suppressed FROM anomalies WHERE id = ?", (anomaly_id,)).fetchone()
+    return None if row is None else (AnomalyLevel(row[0]), bool(row[1]))
+
+
+def of_incident(
+    connection: sqlite3.Connection, incident_id: str, *, below: AnomalyLevel | None = None, limit: int = 1000
+) -> list[Anomaly]:
+    """Return the anomalies of an incident, the earliest first.
+
+    Args:
+        connection: The state database.
+        incident_id: Which incident.
+        below: Only those that go on and are below this level; None for all.
+        limit: Most to return.
+    """
+    lower = [level.value for level in AnomalyLevel if below is None or level.rank < below.rank]
+    rows = connection.execute(
+        f"SELECT {_ROW} FROM {_JOINED} WHERE incident_id = ? AND level IN ({', '.join('?' * len(lower))})"  # noqa: S608 - our own names
+        " AND (? OR state <> ?) ORDER BY detected_unix_nano, id LIMIT ?",
+        (incident_id, *lower, below is None, AnomalyState.RESOLVED.value, limit),
+    )
+    return [_anomaly(row) for row in rows]
+
+
+def move(connection: sqlite3.Connection, incident_id: str, into: str) -> None:
+    """Let the anomalies of one incident belong to another."""
+    connection.execute("UPDATE anomalies SET incident_id = ? WHERE incident_id = ?", (into, incident_id))
 
 
 def set_status(

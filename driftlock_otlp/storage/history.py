@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,10 +108,7 @@ def entries(
         f"SELECT {_COLUMNS} FROM history{where} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - our own names
         (*given.values(), limit),
     )
-    return [
-        HistoryEntry(seq, at, whose, actor, action, about, msgspec.json.decode(detail), previous, own)
-        for seq, at, whose, actor, action, about, detail, previous, own in rows
-    ]
+    return _entries(rows)
 
 
 def following(connection: sqlite3.Connection, *, tenant: str | None, after: int, limit: int) -> list[HistoryEntry]:
@@ -127,7 +124,7 @@ def following(connection: sqlite3.Connection, *, tenant: str | None, after: int,
         f"SELECT {_COLUMNS} FROM history WHERE seq > ?1 AND (?2 IS NULL OR tenant = ?2) ORDER BY seq LIMIT ?3",  # noqa: S608 - our own names
         (after, tenant, limit),
     )
-    return [HistoryEntry(*facts, msgspec.json.decode(detail), previous, own) for *facts, detail, previous, own in rows]
+    return _entries(rows)
 
 
 def ends(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -180,6 +177,13 @@ def prune(connection: sqlite3.Connection, before_unix_nano: int, now_unix_nano: 
         detail={"entries": count, "last_seq": last[0], "last_hash": last[1]},
     )
     return count
+
+
+def _entries(rows: Iterable[tuple[Any, ...]]) -> list[HistoryEntry]:
+    return [
+        HistoryEntry(seq, at, tenant, actor, action, subject, msgspec.json.decode(detail), previous, own)
+        for seq, at, tenant, actor, action, subject, detail, previous, own in rows
+    ]
 
 
 def _hash(previous_hash: str, row: tuple[object, ...]) -> str:

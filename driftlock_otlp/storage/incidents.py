@@ -114,6 +114,11 @@ def resolve_ended(
     return resolved
 
 
+def open_count(connection: sqlite3.Connection) -> int:
+    """Return how many incidents go on."""
+    return int(connection.execute("SELECT count(*) FROM incidents WHERE state <> 'resolved'").fetchone()[0])
+
+
 def prune(connection: sqlite3.Connection) -> int:
     """Delete the incidents that have no anomaly any more; return how many."""
     return connection.execute(

@@ -39,15 +39,16 @@ def _fill_anomalies(connection: sqlite3.Connection) -> None:
             known: dict[str, Any] = msgspec.msgpack.decode(document)
             score, p_value = float(known["score"]), float(known["p_value"])
             resolved, resolution = int(known.get("resolved_unix_nano", 0)), str(known.get("resolution", ""))
-            text = searched_text(str(known["explanation"]), str(known["template"]))
+            template = str(known["template"])
+            text = searched_text(str(known["explanation"]), template)
         except (msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError):
             continue
         detected = facts[-1]
         inserted = connection.execute(
-            "INSERT INTO anomalies (id, kind, service, name, tenant, state, severity, detected_unix_nano, score,"
-            " p_value, last_unix_nano, told_unix_nano, recorded_unix_nano, resolved_unix_nano, resolution)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*facts, score, p_value, detected, detected, detected, min(resolved, (1 << 63) - 1), resolution),
+            "INSERT INTO anomalies (id, kind, service, name, tenant, state, severity, detected_unix_nano, template,"
+            " score, p_value, last_unix_nano, told_unix_nano, recorded_unix_nano, resolved_unix_nano, resolution)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*facts, template, score, p_value, *(detected,) * 3, min(resolved, (1 << 63) - 1), resolution),
         )
         connection.execute(
             "INSERT INTO anomaly_documents (number, text, document) VALUES (?, ?, ?)",
@@ -161,6 +162,7 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
             service TEXT NOT NULL,
             name TEXT NOT NULL,
             tenant TEXT NOT NULL,
+            template TEXT NOT NULL,
             state TEXT NOT NULL,
             status TEXT NOT NULL DEFAULT 'new',
             severity TEXT NOT NULL,

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -21,14 +19,14 @@ from driftlock_otlp import fault_points
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, TelemetryLog
-from driftlock_otlp.model import Anomaly, NewEntry
+from driftlock_otlp.model import NewEntry
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import anomalies, evidence, verdicts, windows
-from driftlock_otlp.storage.state import StateDatabase, cursor, set_cursor
+from driftlock_otlp.storage.state import StateDatabase, cursor
 from driftlock_otlp.worker import messages
 from driftlock_otlp.worker.checkpoint import check_format
 from driftlock_otlp.worker.partition import Partition
+from driftlock_otlp.worker.recording import Announcer, Recorded, Recorder
 
 _POLL_S = 0.02
 _RESTART_DELAYS_S = (0.2, 1.0, 5.0, 15.0)
@@ -43,9 +41,6 @@ _MOST_LIVE_STREAMS = 1_000
 
 _logger = structlog.get_logger(__name__)
 
-OnOpened = Callable[[sqlite3.Connection, Anomaly], None]
-"""Called for each new anomaly, in the transaction that records it."""
-
 
 class WorkerPool:
     """All detection workers; a `Component`.
@@ -57,7 +52,7 @@ class WorkerPool:
         state: Where verdicts are made durable.
         metrics: Where windows and anomalies are counted.
         clock: The wall clock.
-        on_opened: What else belongs into the transaction of a new anomaly.
+        announcer: Tells the outside of anomalies and incidents.
     """
 
     name = "detection"
@@ -70,7 +65,7 @@ class WorkerPool:
         state: StateDatabase,
         metrics: Metrics,
         clock: Clock,
-        on_opened: OnOpened,
+        announcer: Announcer,
     ) -> None:
         self._config = config
         self._log = log
@@ -78,7 +73,7 @@ class WorkerPool:
         self._state = state
         self._metrics = metrics
         self._clock = clock
-        self._on_opened = on_opened
+        self._recorder = Recorder(config, clock, announcer)
         count = config.detection.workers
         self._workers = [Partition(index, count) for index in range(count)]
         youngest_s = min(getattr(config.windows, kind).max_age for kind in type(config.windows).model_fields)
@@ -319,17 +314,19 @@ class WorkerPool:
         if not news:
             return
         is_urgent = any(
-            message.opened or message.resolved or message.diverted or message.has_checkpoint_waiting for message in news
+            message.opened or message.ongoing or message.resolved or message.diverted or message.has_checkpoint_waiting
+            for message in news
         )
         now_s = time.monotonic()
         if is_urgent or now_s - self._written_s >= _QUIET_WRITE_S or self._stopping.is_set():
             fault_points.reach("verdicts.received")
-            opened, open_count = await self._state.write(lambda connection: self._record(connection, batches))
+            said = [(worker.cursor_name, batch) for worker, batch in batches]
+            recorded = await self._state.write(lambda connection: self._recorder.record(connection, said))
             fault_points.reach("verdicts.recorded")
-            if opened:
+            if recorded.opened:
                 fault_points.reach("verdicts.opened")
             self._written_s = now_s
-            self._tell(opened, open_count, news)
+            self._tell(recorded)
             facts_done = True
         else:
             facts_done = False
@@ -350,41 +347,35 @@ class WorkerPool:
                 worker.pending[: len(batch)] = [merged]
         self._show_streams()
 
-    def _record(
-        self, connection: sqlite3.Connection, batches: list[tuple[Partition, list[messages.Progress]]]
-    ) -> tuple[list[Anomaly], int]:
-        opened = []
-        for worker, batch in batches:
-            for message in batch:
-                for anomaly in message.opened:
-                    if anomalies.record(connection, anomaly, self._clock()):
-                        opened.append(anomaly)
-                        self._on_opened(connection, anomaly)
-                        fault_points.reach("verdicts.opening")
-                for anomaly_id, at_unix_nano, resolution in message.resolved:
-                    anomalies.resolve(connection, anomaly_id, at_unix_nano, resolution)
-                for position, ranges in message.diverted:
-                    verdicts.add(connection, position, ranges)
-                windows.add(connection, message.facts)
-                evidence.keep(connection, message.evidence, self._clock())
-            set_cursor(connection, worker.cursor_name, batch[-1].watermark)
-        fault_points.reach("verdicts.recording")
-        return opened, anomalies.open_count(connection)
-
-    def _tell(self, opened: list[Anomaly], open_count: int, news: list[messages.Progress]) -> None:
-        self._metrics.open_anomalies.set(open_count)
-        for anomaly in opened:
+    def _tell(self, recorded: Recorded) -> None:
+        self._metrics.open_anomalies.set(recorded.open_anomalies)
+        self._metrics.open_incidents.set(recorded.open_incidents)
+        for reason, count in recorded.spared_items.items():
+            self._metrics.spared_items.labels(reason).inc(count)
+        loud = {anomaly.id for _, change, anomaly in recorded.incidents if change != "resolved"}
+        for anomaly in recorded.opened:
             self._metrics.anomalies.labels(anomaly.stream.kind, anomaly.severity).inc()
-            _logger.warning(
+            if anomaly.is_suppressed:
+                self._metrics.suppressed_anomalies.labels(anomaly.stream.kind).inc()
+            # One that joins what is known already is told of, but nobody needs to be called for it again.
+            say = _logger.warning if anomaly.id in loud else _logger.info
+            say(
                 "anomaly_detected",
                 id=anomaly.id,
                 stream=str(anomaly.stream),
+                level=anomaly.level,
                 severity=anomaly.severity,
+                incident=anomaly.incident_id,
+                is_suppressed=anomaly.is_suppressed,
                 explanation=anomaly.explanation,
             )
-        for message in news:
-            for anomaly_id, _, resolution in message.resolved:
-                _logger.info("anomaly_resolved", id=anomaly_id, resolution=resolution)
+        for incident, change, anomaly in recorded.incidents:
+            if change != "resolved":
+                self._metrics.incidents.labels(incident.level, change).inc()
+            say = _logger.info if change == "resolved" else _logger.warning
+            say(f"incident_{change}", id=incident.id, level=incident.level, anomaly=anomaly.id, title=incident.title)
+        for anomaly in recorded.resolved:
+            _logger.info("anomaly_resolved", id=anomaly.id, resolution=anomaly.resolution)
 
     def _show_streams(self) -> None:
         for kind in type(self._config.windows).model_fields:
@@ -399,6 +390,8 @@ class WorkerPool:
                 self._metrics.detection_windows.labels(kind, outcome).inc(count)
             for reason, count in message.unscored_items:
                 self._metrics.detection_unscored_items.labels(reason).inc(count)
+            for outcome, count in message.orders:
+                self._metrics.detection_orders.labels(outcome).inc(count)
             self._metrics.detection_evicted_streams.inc(message.evicted_streams)
 
 
@@ -409,5 +402,6 @@ def _merged(batch: list[messages.Progress]) -> messages.Progress:
         merged.facts = [item for message in batch for item in message.facts]
         merged.evidence = [item for message in batch for item in message.evidence]
         merged.unscored_items = [item for message in batch for item in message.unscored_items]
+        merged.orders = [item for message in batch for item in message.orders]
         merged.evicted_streams = sum(message.evicted_streams for message in batch)
     return merged

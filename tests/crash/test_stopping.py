@@ -32,6 +32,6 @@ async def test_deploys_under_load_lose_nothing_and_repeat_nothing(tmp_path: Path
         print(table(report))
         assert not report.faults, f"seed {SEED}: " + "\n".join(report.faults)
         assert report.repeated == 0
-        assert report.event_deliveries == report.anomalies
+        assert report.event_deliveries == report.events
         assert "worker_killed" not in trial.sidecar.output
         assert await trial.sidecar.stop() == 0

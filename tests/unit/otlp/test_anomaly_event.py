@@ -131,6 +131,8 @@ def test_attributes_are_flat_unique_and_complete() -> None:
         "driftlock.anomaly.baseline_compression_ratio": 9.5,
         "driftlock.anomaly.entropy_bits": 5.25,
         "driftlock.anomaly.baseline_entropy_bits": 2.5,
+        "driftlock.anomaly.level": "notice",
+        "driftlock.anomaly.windows": 1,
         "driftlock.anomaly.window.start_time_unix_nano": 400,
         "driftlock.anomaly.window.end_time_unix_nano": 900,
         "driftlock.anomaly.window.size": 50,
@@ -163,6 +165,16 @@ def test_end_of_an_anomaly_is_an_event_of_its_own() -> None:
     assert attributes["driftlock.anomaly.id"] == ANOMALY.id
     assert attributes["log.record.uid"] == f"{ANOMALY.id}-resolved"
     assert attributes["driftlock.anomaly.resolution"] == "recovered"
+
+
+def test_update_says_until_when_it_goes_on_and_is_an_event_of_its_own() -> None:
+    later = replace(ANOMALY, state="ongoing", window_count=9, last_unix_nano=7_000, level="page", incident_id="ee")
+    attributes = attributes_of(later)
+    assert event_of(later).time_unix_nano == 7_000
+    assert attributes["log.record.uid"] == f"{ANOMALY.id}-ongoing-9"
+    assert attributes["driftlock.anomaly.id"] == ANOMALY.id
+    assert (attributes["driftlock.anomaly.level"], attributes["driftlock.anomaly.windows"]) == ("page", 9)
+    assert attributes["driftlock.incident.id"] == "ee"
 
 
 def test_same_anomaly_gives_the_same_bytes() -> None:

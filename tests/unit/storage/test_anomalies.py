@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from driftlock_otlp.model import Anomaly, AnomalyLevel, AnomalyStatus, Evidence, Signal, StreamKey
+from driftlock_otlp.model import Anomaly, AnomalyStatus, Evidence, Signal, StreamKey
 from driftlock_otlp.storage import anomalies, history, quarantine
 from driftlock_otlp.storage.anomalies import AnomalyFilter
 
@@ -135,7 +135,7 @@ def test_filter_keeps_what_fits_everything_given_newest_first(connection: sqlite
         anomalies.record(connection, numbered(number, stream=StreamKey(kind, service), **changes), NOW)
     anomalies.resolve(connection, f"{0:032x}", 5, "adopted")
     anomalies.go_on(connection, f"{1:032x}", 2000, 2, "critical")
-    anomalies.raise_level(connection, f"{2:032x}", AnomalyLevel.PAGE, "high")
+    anomalies.put(connection, numbered(2, level="page", severity="high"))
     anomalies.set_status(connection, f"{3:032x}", AnomalyStatus.DISMISSED, actor="local", at_unix_nano=1)
     anomalies.record(
         connection, numbered(4, stream=StreamKey("gen_ai", "c", "", "acme"), incident_id="i", is_suppressed=True), NOW
@@ -177,9 +177,9 @@ def test_pages_neither_repeat_nor_miss_a_row_while_others_come_in(connection: sq
 def test_page_ends_after_a_bounded_search_and_the_next_goes_on(connection: sqlite3.Connection) -> None:
     count = 50_000
     connection.executemany(
-        "INSERT INTO anomalies (id, kind, service, name, tenant, state, severity, score, p_value, detected_unix_nano,"
-        " last_unix_nano, told_unix_nano, recorded_unix_nano)"
-        " VALUES (?, 'logs', 'shop', '', '', 'open', 'low', 0.1, 0.5, ?, 0, 0, 0)",
+        "INSERT INTO anomalies (id, kind, service, name, tenant, template, state, severity, score, p_value,"
+        " detected_unix_nano, last_unix_nano, told_unix_nano, recorded_unix_nano)"
+        " VALUES (?, 'logs', 'shop', '', '', '', 'open', 'low', 0.1, 0.5, ?, 0, 0, 0)",
         [(f"{number:032x}", 10_000 + number) for number in range(count)],
     )
     anomalies.record(connection, numbered(1 << 20, detected_unix_nano=1, score=0.9), NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from driftlock_otlp.config.operation import AnomaliesConfig
 from driftlock_otlp.errors import StorageUnavailableError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import quarantine
+from driftlock_otlp.storage import anomalies, history, incidents, quarantine
+from driftlock_otlp.storage.incidents import StoredIncident
 from driftlock_otlp.storage.retention import Retention
 from driftlock_otlp.storage.state import StateDatabase
+from tests.unit.storage.test_anomalies import ANOMALY
 
 NOW_S = 1_800_000_000.0
 HOUR_S = 3600.0
@@ -194,3 +197,30 @@ async def test_disk_that_takes_nothing_is_tried_again_until_it_does(bench: Bench
     await bench.keep_house()
     assert bench.state.is_writable
     assert bench.state.failing_s == 0.0
+
+
+async def test_old_anomalies_and_entries_of_the_history_go_and_it_is_said(bench: Bench) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        for number in range(5):
+            anomaly = replace(ANOMALY, id=f"{number:032x}", state="resolved", incident_id=f"{number}")
+            anomalies.record(connection, anomaly, bench.clocks.wall() + number)
+            incidents.put(connection, StoredIncident(f"{number}", "", "notice", "resolved", 1, 1, 1, anomaly.id, ""))
+        history.record(
+            connection, at_unix_nano=bench.clocks.wall(), tenant="", actor="local", action="a", subject="s", detail={}
+        )
+
+    await bench.state.write(fill)
+    await bench.retention.keep(0)
+    assert len(await bench.state.read(anomalies.find)) == KEPT.max_count
+    assert len(await bench.state.read(lambda c: incidents.newest(c, limit=9))) == KEPT.max_count
+    bench.clocks.pass_time(MAX_AGE_S + 60)
+    await bench.retention.keep(0)
+    assert await bench.state.read(anomalies.find) == []
+    bench.clocks.pass_time(MAX_AGE_S)
+    await bench.retention.keep(0)
+    entries = await bench.state.read(lambda c: history.entries(c, tenant=None, limit=9))
+    assert [(entry.action, entry.detail.get("count", entry.detail.get("entries"))) for entry in entries] == [
+        ("history_pruned", 2),
+        ("anomalies_pruned", 2),
+    ]
+    assert await bench.state.read(history.verify) is None

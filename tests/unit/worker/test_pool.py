@@ -8,7 +8,6 @@ import signal as process_signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from driftlock_otlp.config.root import Config
 from driftlock_otlp.model import Anomaly, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import anomalies, verdicts
+from driftlock_otlp.storage.incidents import StoredIncident
 from driftlock_otlp.storage.log import SegmentLog
 from driftlock_otlp.storage.state import StateDatabase, cursors
 from driftlock_otlp.worker.pool import WorkerPool
@@ -33,20 +33,23 @@ class Bench:
         self.config, self.log, self.state = config, log, state
         self.directory = directory
         self.metrics = Metrics()
-        self.opened: list[Anomaly] = []
+        self.told: list[Anomaly] = []
         self.traffic = Traffic()
         self.positions: list[int] = []
         self.pool = self.new_pool()
 
     def new_pool(self) -> WorkerPool:
-        def on_opened(connection: sqlite3.Connection, anomaly: Anomaly) -> None:
-            assert connection.in_transaction
-            self.opened.append(anomaly)
-
         self.pool = WorkerPool(
-            self.config, self.log, self.directory / "log", self.state, self.metrics, time.time_ns, on_opened
+            self.config, self.log, self.directory / "log", self.state, self.metrics, time.time_ns, self
         )
         return self.pool
+
+    def anomaly(self, connection: sqlite3.Connection, anomaly: Anomaly) -> None:
+        assert connection.in_transaction
+        self.told.append(anomaly)
+
+    def incident(self, connection: sqlite3.Connection, incident: StoredIncident, change: str, anomaly: Anomaly) -> None:
+        assert connection.in_transaction
 
     async def append(self, fault_share: float = 0.0) -> None:
         payload = self.traffic.logs(SIZE, fault_share)
@@ -92,9 +95,10 @@ async def test_anomalies_verdicts_and_the_cursor_are_durable_before_the_watermar
         await bench.append(fault_share=1.0 if turn >= 80 else 0.0)
     await bench.ready()
     await bench.judged()
-    (anomaly,) = bench.opened
+    (anomaly,) = [told for told in bench.told if told.state == "open"]
     known = await bench.state.read(lambda connection: anomalies.get(connection, anomaly.id))
-    assert known == replace(anomaly, last_unix_nano=anomaly.detected_unix_nano)
+    assert known is not None
+    assert (known.explanation, known.state, known.window_count) == (anomaly.explanation, "ongoing", 10)
     rows = await bench.state.read(lambda connection: verdicts.between(connection, 0, 1 << 60))
     assert set(rows) <= set(bench.positions[80:])
     assert len(rows) >= 8

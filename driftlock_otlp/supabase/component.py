@@ -1,0 +1,114 @@
+"""The sidecar's part that sends to Supabase for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+
+import structlog
+
+from driftlock_otlp.config.exporters import RetryConfig
+from driftlock_otlp.config.supabase import SupabaseConfig
+from driftlock_otlp.errors import RetryableError
+from driftlock_otlp.interfaces import Clock
+from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.retry import Backoff
+from driftlock_otlp.storage import sync
+from driftlock_otlp.supabase.client import Project
+from driftlock_otlp.supabase.organizations import Organizations
+from driftlock_otlp.supabase.sender import Sender, State
+
+_POLL_S = 0.5
+_DAY_S = 86_400.0
+_RETRY = RetryConfig(initial_interval=1.0, max_interval=60.0)
+
+_logger = structlog.get_logger(__name__)
+
+
+class SupabaseSync:
+    """Sends what is noted and takes over statuses; a `Component`. Nothing else waits for it.
+
+    Args:
+        config: The project.
+        state: The state database.
+        metrics: Where what was sent is counted.
+        clock: The wall clock.
+    """
+
+    name = sync.DESTINATION
+
+    def __init__(self, config: SupabaseConfig, state: State, metrics: Metrics, clock: Clock) -> None:
+        self._config = config
+        self._state = state
+        self._metrics = metrics
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._project: Project | None = None
+        self._sender: Sender | None = None
+        self.is_failing = False
+        self.last_error = ""
+
+    async def start(self) -> None:
+        """Begin to send; a project that cannot be reached is no reason not to start."""
+        self._project = Project(self._config)
+        organizations = Organizations(self._project, self._config.organization)
+        self._sender = Sender(self._project, organizations, self._state, self._clock)
+        self._task = asyncio.create_task(self._run(self._project, self._sender))
+
+    async def stop(self, grace_s: float) -> None:
+        """Tell of the last usage and send what waits within the grace; the rest stays in the outbox."""
+        self._stopping.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=0.1 if self.is_failing else grace_s / 2)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._sender is not None and not self.is_failing:
+            with contextlib.suppress(TimeoutError, RetryableError):
+                async with asyncio.timeout(min(grace_s / 4, 5.0)):
+                    await self._sender.note_usage()
+                    await self._send_all(self._sender)
+        if self._project is not None:
+            await self._project.close()
+
+    async def _run(self, project: Project, sender: Sender) -> None:
+        loop = asyncio.get_running_loop()
+        # Jitter keeps sidecars that start together from calling together.
+        backoff = Backoff(_RETRY, Random())  # noqa: S311 - no secret
+        # When each is due.
+        due = {"usage": loop.time(), "statuses": loop.time(), "house": loop.time()}
+        while not self._stopping.is_set():
+            wait_s = _POLL_S
+            try:
+                if loop.time() >= due["usage"]:
+                    await sender.note_usage()
+                    due["usage"] = loop.time() + self._config.usage_interval
+                await self._send_all(sender)
+                if loop.time() >= due["statuses"]:
+                    await sender.take_statuses()
+                    due["statuses"] = loop.time() + self._config.status_interval
+                if loop.time() >= due["house"]:
+                    await project.call("keep_house")
+                    due["house"] = loop.time() + _DAY_S
+                self.is_failing = False
+                backoff.reset()
+            except RetryableError as error:
+                wait_s = backoff.next_delay_s(error.retry_after_s)
+                if str(error) != self.last_error or not self.is_failing:
+                    _logger.error("supabase_waiting", error=str(error))
+                self.is_failing, self.last_error = True, str(error)
+            except Exception:
+                self._metrics.errors.labels("supabase").inc()
+                _logger.exception("supabase_failed")
+                wait_s = backoff.next_delay_s()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    async def _send_all(self, sender: Sender) -> None:
+        while True:
+            part = await sender.send_some()
+            self._metrics.events.labels(self.name, "sent").inc(part.sent)
+            self._metrics.events.labels(self.name, "dropped").inc(part.refused)
+            if not part.sent + part.refused or self._stopping.is_set():
+                return

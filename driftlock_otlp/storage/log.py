@@ -45,7 +45,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -62,6 +61,7 @@ from driftlock_otlp.errors import ConfigError, OverloadedError, PayloadTooLargeE
 from driftlock_otlp.model import LogEnd, LogEntry, NewEntry
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage import segments
+from driftlock_otlp.storage.lock import lock_log
 from driftlock_otlp.storage.log_reader import LogReader
 from driftlock_otlp.storage.log_recovery import Repair
 from driftlock_otlp.storage.segment_writer import SegmentWriter
@@ -155,7 +155,7 @@ class SegmentLog:
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._acquire_lock()
+            self._lock_fd = lock_log(self._directory)
             self._bases, repair = self._writer.open(minimum_end)
         except OSError as error:
             self._let_go()
@@ -402,16 +402,6 @@ class SegmentLog:
             self._changed.wait_for(lambda: self._is_closing, timeout=_DISK_RETRY_S)
 
     # Opening and closing.
-
-    def _acquire_lock(self) -> None:
-        self._lock_fd = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"queue.path: {self._directory.parent} is in use by another running sidecar;"
-                " stop that one, or give this one a queue.path of its own"
-            ) from None
 
     def _let_go(self) -> None:
         with self._reader_lock:

@@ -36,7 +36,7 @@ from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.orders import FeedbackVerdict, Order, Sensitivity
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle
-from driftlock_otlp.windowing.stream_table import StreamState, StreamTable
+from driftlock_otlp.windowing.stream_table import StreamState, StreamTable, partition_of
 from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, read_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
 from driftlock_otlp.windowing.verdicts import RecordScores, Verdicts
@@ -78,6 +78,16 @@ def detector_settings(config: Config, kind: str) -> DetectorSettings:
     )
 
 
+def stream_fingerprints(config: Config, compressor: Compressor) -> dict[str, str]:
+    """Return the identity of detector and windows of each kind of stream: baselines of two never mix."""
+    return {
+        kind: _with_windows(
+            fingerprint(detector_settings(config, kind), compressor), config.window(kind).model_dump_json()
+        )
+        for kind in type(config.windows).model_fields
+    }
+
+
 class StreamScoring:
     """Windows and detectors of the streams of one partition.
 
@@ -113,10 +123,7 @@ class StreamScoring:
         self._is_mine: dict[StreamKey, bool] = {}
         self._changed: set[StreamKey] = set()
         self._settings = {kind: detector_settings(config, kind) for kind in type(config.windows).model_fields}
-        self._fingerprints = {
-            kind: _with_windows(fingerprint(settings, compressor), config.window(kind).model_dump_json())
-            for kind, settings in self._settings.items()
-        }
+        self._fingerprints = stream_fingerprints(config, compressor)
 
     def feed(self, signal: Signal, payload: bytes, position: int, clock_unix_nano: int, tenant: str = "") -> Verdicts:
         """Take one request.
@@ -301,8 +308,7 @@ class StreamScoring:
         if mine is None:
             if len(self._is_mine) >= _MOST_PLACED:
                 self._is_mine.clear()
-            digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-            mine = self._is_mine[key] = int.from_bytes(digest, "big") % count == index
+            mine = self._is_mine[key] = partition_of(key, count) == index
         return mine
 
     def _evicted_state(self, key: StreamKey) -> StreamState:

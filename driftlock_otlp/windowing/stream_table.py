@@ -8,6 +8,7 @@ reads the same log again evicts the same streams.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -22,6 +23,12 @@ windows close soon, so the first is idle unless nearly all are busy."""
 
 StreamState = dict[str, Any]
 """Everything remembered about a stream, as plain values and arrays."""
+
+
+def partition_of(key: StreamKey, count: int) -> int:
+    """Return which of `count` partitions a stream belongs to, from 0; the same in every process and version."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count
 
 
 class StreamTable:

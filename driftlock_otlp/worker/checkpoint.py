@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from driftlock_otlp import fault_points
-from driftlock_otlp.errors import StorageFormatError
+from driftlock_otlp.errors import StorageFormatError, StorageUnavailableError
 
 _FORMAT_VERSION = 3
 _ARRAY = 1
@@ -146,9 +146,39 @@ class Checkpoint:
             undo.pop_all()
         fault_points.reach("worker.checkpointed")
 
+    def add(self, streams: Iterable[SavedStream]) -> None:
+        """Put streams in that did not come out of the log; the place stays. Durable on return."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO streams (key, state, used, is_resident) VALUES (?, ?, ?, ?)", streams
+            )
+
     def close(self) -> None:
         """Close the database."""
         self._connection.close()
+
+
+def checkpoint_path(directory: Path, index: int, count: int) -> Path:
+    """Return where the worker of one of `count` partitions has its checkpoint, in the data directory."""
+    return directory / f"detector-{index}-of-{count}.db"
+
+
+def saved_states(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the state of every stream in a checkpoint, by name, beside a running worker too.
+
+    Raises:
+        StorageFormatError: Another version wrote it.
+        StorageUnavailableError: It cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            if _version(connection, path) != _FORMAT_VERSION:
+                raise StorageFormatError(f"{path} is of an older version: start this version of the sidecar on it once")
+            for (state,) in connection.execute("SELECT state FROM streams ORDER BY key"):
+                yield decode_state(state)
+    except sqlite3.Error as error:
+        raise StorageUnavailableError(f"{path}: {error}") from None
 
 
 def check_format(path: Path) -> None:

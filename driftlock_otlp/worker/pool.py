@@ -24,7 +24,7 @@ from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.storage.state import StateDatabase, cursor
 from driftlock_otlp.worker import messages
-from driftlock_otlp.worker.checkpoint import check_format
+from driftlock_otlp.worker.checkpoint import check_format, checkpoint_path
 from driftlock_otlp.worker.partition import Partition
 from driftlock_otlp.worker.recording import Announcer, Recorded, Recorder
 
@@ -197,7 +197,7 @@ class WorkerPool:
             self._send(
                 worker,
                 messages.Start(
-                    config_json=self._config.model_dump_json(exclude={"exporters", "forward", "events"}),
+                    config_json=self._config.model_dump_json(exclude={"exporters", "forward", "events", "webhooks"}),
                     log_directory=str(self._log_directory),
                     checkpoint_path=str(self._checkpoint_path(worker)),
                     index=worker.index,
@@ -222,7 +222,7 @@ class WorkerPool:
                 await process.wait()
 
     def _checkpoint_path(self, worker: Partition) -> Path:
-        return self._config.queue.path / f"detector-{worker.index}-of-{len(self._workers)}.db"
+        return checkpoint_path(self._config.queue.path, worker.index, len(self._workers))
 
     def _take(self, worker: Partition, message: messages.ToService) -> None:
         if isinstance(message, messages.Streams):

@@ -34,6 +34,7 @@ from driftlock_otlp.exporter.otlp_client import build_exporter
 from driftlock_otlp.exporter.quarantine import QuarantineRelease
 from driftlock_otlp.exporter.sending_queue import SendingQueue, SendingQueues
 from driftlock_otlp.exporter.sinks import DiscardSink, ExporterSink, QuarantineSink, Sink
+from driftlock_otlp.exporter.webhook import Webhook
 from driftlock_otlp.interfaces import Component
 from driftlock_otlp.lifecycle import Lifecycle, Readiness
 from driftlock_otlp.model import Signal
@@ -89,7 +90,7 @@ class Service:
             max_bytes=queue.max_bytes,
             metrics=self.metrics,
         )
-        announcements = Announcements(config.event_exporters, version(), clock)
+        announcements = Announcements(config.event_exporters, config.webhooks, version(), clock)
         self.pool = WorkerPool(
             config, self._log, queue.path / LOG_DIRECTORY, self._state, self.metrics, clock, announcements
         )
@@ -114,10 +115,15 @@ class Service:
             else None
         )
         self.http = HttpReceiver(protocols.http, ingest, self.gate, self.metrics) if protocols.http else None
-        senders = [EventSender(self._deliverer(name), self._state, self.metrics) for name in config.event_exporters]
+        receivers_of_events = [self._deliverer(name) for name in config.event_exporters]
+        receivers_of_events += [
+            Deliverer(Webhook(name, webhook), webhook.retry_on_failure, self.metrics)
+            for name, webhook in config.webhooks.items()
+        ]
+        senders = [EventSender(deliverer, self._state, self.metrics) for deliverer in receivers_of_events]
         view = self._build_view(senders)
         access = Access(self.gate.keys, config.api.requests_per_second)
-        v1 = build_v1(self._build_backend(), access, self.metrics.errors)
+        v1 = build_v1(self._build_backend(ingest), access, self.metrics.errors)
         self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look, v1))
         health_check = config.extensions.health_check
         components: list[Component] = [
@@ -268,7 +274,7 @@ class Service:
             state=self._state,
         )
 
-    def _build_backend(self) -> Backend:
+    def _build_backend(self, ingest: Ingest) -> Backend:
         return Backend(
             version=version(),
             state=self._state,
@@ -279,6 +285,8 @@ class Service:
             ),
             feed=Feed(self._state),
             pdf=evidence_pdf_of,
+            gate=self.gate,
+            ingest=ingest,
         )
 
     def _deliverer(self, name: str) -> Deliverer:

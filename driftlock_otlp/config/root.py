@@ -15,7 +15,9 @@ from driftlock_otlp.config.exporter_checks import check_exporter
 from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, ForwardConfig, exporter_type
 from driftlock_otlp.config.operation import AnomaliesConfig, ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
+from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.config.values import Section, did_you_mean
+from driftlock_otlp.config.webhooks import WebhookConfig
 
 _QUOTE_MAX_BYTES = {"gen_ai": 0}
 """By kind of stream, where nothing is set: what people and models write is not to be passed on."""
@@ -36,9 +38,13 @@ class Config(Section):
     exporters: dict[str, ExporterConfig] = Field(default={}, description="Destinations, by type and name.")
     forward: ForwardConfig = Field(default=ForwardConfig(), description="Where records go.")
     events: EventsConfig = Field(default=EventsConfig(), description="Where anomaly events go.")
+    webhooks: dict[str, WebhookConfig] = Field(default={}, description="Who is called for incidents, by name.")
     windows: WindowsConfig = Field(default=WindowsConfig(), description="Windows per kind of stream.")
     detection: DetectionConfig = Field(default=DetectionConfig(), description="When a window is odd.")
     anomalies: AnomaliesConfig = Field(default=AnomaliesConfig(), description="How long what was found is kept.")
+    supabase: SupabaseConfig = Field(
+        default=SupabaseConfig(), description="A Supabase project that also keeps anomalies and usage."
+    )
     queue: QueueConfig = Field(default=QueueConfig(), description="The durable log and state.")
     api: ApiConfig = Field(default=ApiConfig(), description="Metrics, health and management.")
     extensions: ExtensionsConfig = Field(default=ExtensionsConfig(), description="Of the Collector's extensions.")

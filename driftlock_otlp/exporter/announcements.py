@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from driftlock_otlp.config.webhooks import WebhookConfig
+from driftlock_otlp.exporter.webhook import destination
+from driftlock_otlp.exporter.webhook_payloads import PAYLOADS, body
 from driftlock_otlp.interfaces import Clock
-from driftlock_otlp.model import Anomaly
+from driftlock_otlp.model import Anomaly, AnomalyLevel
 from driftlock_otlp.otlp.anomaly_event import anomaly_event, event_uid
 from driftlock_otlp.storage import outbox
 from driftlock_otlp.storage.incidents import StoredIncident
 
 
 class Announcements:
-    """Tells exporters of anomalies.
+    """Tells exporters of anomalies, and webhooks of incidents.
 
     Args:
         exporters: Keys of the exporters that receive anomaly events.
+        webhooks: Webhooks by name.
         version: Version of the sidecar.
         clock: The wall clock.
     """
 
-    def __init__(self, exporters: Sequence[str], version: str, clock: Clock) -> None:
+    def __init__(
+        self, exporters: Sequence[str], webhooks: Mapping[str, WebhookConfig], version: str, clock: Clock
+    ) -> None:
         self._exporters = exporters
+        self._webhooks = {
+            destination(name): (AnomalyLevel(webhook.level).rank, PAYLOADS[webhook.format])
+            for name, webhook in webhooks.items()
+        }
         self._version = version
         self._clock = clock
 
@@ -35,3 +45,7 @@ class Announcements:
 
     def incident(self, connection: sqlite3.Connection, incident: StoredIncident, change: str, anomaly: Anomaly) -> None:
         """Tell that an incident was `opened`, `raised` to a higher level or `resolved`."""
+        now, call_id = self._clock(), f"{incident.id}-{change}-{incident.level}"
+        for name, (least_rank, make) in self._webhooks.items():
+            if AnomalyLevel(incident.level).rank >= least_rank:
+                outbox.enqueue(connection, name, call_id, body(make, call_id, incident, change, anomaly), now)

@@ -35,7 +35,7 @@ _WRITTEN_AS = {
     parse_bytes: "size",
     parse_endpoint: "address",
 }
-_PLACEHOLDERS = {"exporters": "exporters.<name>"}
+_PLACEHOLDERS = {"exporters": "exporters.<name>", "webhooks": "webhooks.<name>"}
 
 _CONFIGURATION_INTRODUCTION = """\
 <!-- Written by `make docs` from driftlock_otlp/config/: change the text there. -->

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.commands import anomalies, config, evaluate, evidence, keys, quarantine, replay, run
+from driftlock_otlp.commands import anomalies, config, evaluate, evidence, keys, quarantine, replay, run, supabase
 from driftlock_otlp.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -13,6 +13,8 @@ COMMANDS: tuple[Command, ...] = (
     quarantine.COMMAND,
     evidence.COMMAND,
     keys.COMMAND,
+    supabase.COMMAND,
+    supabase.USAGE,
     config.VALIDATE,
     config.PRINT_CONFIG,
 )

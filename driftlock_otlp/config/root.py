@@ -16,6 +16,7 @@ from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, Forwar
 from driftlock_otlp.config.operation import AnomaliesConfig, ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
 from driftlock_otlp.config.supabase import SupabaseConfig
+from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.config.values import Section, did_you_mean
 from driftlock_otlp.config.webhooks import WebhookConfig
 
@@ -42,6 +43,9 @@ class Config(Section):
     windows: WindowsConfig = Field(default=WindowsConfig(), description="Windows per kind of stream.")
     detection: DetectionConfig = Field(default=DetectionConfig(), description="When a window is odd.")
     anomalies: AnomaliesConfig = Field(default=AnomaliesConfig(), description="How long what was found is kept.")
+    supabase: SupabaseConfig = Field(
+        default=SupabaseConfig(), description="A Supabase project that also keeps anomalies and usage."
+    )
     supabase: SupabaseConfig = Field(
         default=SupabaseConfig(), description="A Supabase project that also keeps anomalies and usage."
     )

@@ -109,6 +109,8 @@ class SupabaseSync:
         while True:
             part = await sender.send_some()
             self._metrics.events.labels(self.name, "sent").inc(part.sent)
-            self._metrics.events.labels(self.name, "dropped").inc(part.refused)
-            if not part.sent + part.refused or self._stopping.is_set():
+            self._metrics.events.labels(self.name, "dropped").inc(len(part.refused))
+            for key, reason in part.refused.items():
+                _logger.error("supabase_refuses", what=key, reason=reason)
+            if part.is_empty or self._stopping.is_set():
                 return

@@ -75,7 +75,8 @@ def apply(database_url: str) -> list[Migration]:
                 with connection.transaction():
                     connection.execute(migration.text.encode())
                     connection.execute(
-                        "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
+                        "insert into supabase_migrations.schema_migrations (version, statements, name)"
+                        " values (%s, %s, %s)",
                         [migration.version, [migration.text], migration.name],
                     )
                 applied.append(migration)

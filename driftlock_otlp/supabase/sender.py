@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import structlog
-
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.model import AnomalyStatus
 from driftlock_otlp.storage import anomalies, history, outbox, sync
@@ -25,8 +23,6 @@ BATCH = 1_000
 _STATUSES = 500
 _OVERLAP = 100
 """Changes of status that are read again: a transaction may commit after one that began later."""
-
-_logger = structlog.get_logger(__name__)
 
 
 class State(Protocol):
@@ -47,11 +43,16 @@ class Sent:
 
     Attributes:
         sent: Rows of the outbox that Supabase has.
-        refused: Those that it refuses.
+        refused: Reasons for those that it refuses, by what they are.
     """
 
-    sent: int = 0
-    refused: int = 0
+    sent: int
+    refused: dict[str, str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to send."""
+        return not self.sent and not self.refused
 
 
 class Sender:
@@ -83,7 +84,7 @@ class Sender:
         """
         noted = await self._state.read(lambda connection: load(connection, BATCH))
         if not noted:
-            return Sent()
+            return Sent(0, {})
         source = await self._state.write(sync.installation)
         tenants = {one.tenant for one in noted if one.thing is not None}
         organizations = {tenant: await self._organizations.id_of(tenant) for tenant in sorted(tenants)}
@@ -101,10 +102,7 @@ class Sender:
             sync.refuse(connection, refused)
 
         await self._state.write(finish)
-        for one in noted:
-            if one.id in refused:
-                _logger.error("supabase_refuses", key=one.key, reason=refused[one.id])
-        return Sent(len(sent), len(refused))
+        return Sent(len(sent), {one.key: refused[one.id] for one in noted if one.id in refused})
 
     async def _write(self, table: Table, rows: Sequence[tuple[int, Row]]) -> dict[int, str]:
         """Write rows; halve what is refused until the rows that are meant stand alone, and return why, by row."""

@@ -83,8 +83,8 @@ class Scene:
     async def send_all(self) -> tuple[int, int]:
         """Send until nothing waits; return how many rows of the outbox were sent and refused."""
         sent = refused = 0
-        while (part := await self.sender.send_some()) and part.sent + part.refused:
-            sent, refused = sent + part.sent, refused + part.refused
+        while not (part := await self.sender.send_some()).is_empty:
+            sent, refused = sent + part.sent, refused + len(part.refused)
         return sent, refused
 
     def query(self, text: str) -> list[Any]:

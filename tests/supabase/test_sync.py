@@ -177,6 +177,7 @@ def set_there(scene: Scene, status: str, user: str = "00000000-0000-4000-8000-00
 
 async def status_here(scene: Scene) -> str:
     known = await scene.state.read(lambda connection: anomalies.get(connection, ANOMALY.id))
+    assert known is not None
     return known.status
 
 

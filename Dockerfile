@@ -6,8 +6,10 @@
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL -v driftlock:/var/lib/driftlock driftlock-otlp:0.1.0
 
 ARG PYTHON=3.12-slim-bookworm
+# The same with a C compiler, for the scanner of OTLP.
+ARG BUILD_PYTHON=3.12-bookworm
 
-FROM python:${PYTHON} AS build
+FROM python:${BUILD_PYTHON} AS build
 WORKDIR /src
 COPY requirements-build.lock requirements.lock ./
 RUN python -m venv /opt/build \
@@ -16,7 +18,7 @@ RUN python -m venv /opt/build \
 RUN python -m venv --without-pip /opt/driftlock \
     && /opt/build/bin/pip --python /opt/driftlock/bin/python install \
         --no-cache-dir --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY driftlock_otlp ./driftlock_otlp
 COPY supabase/migrations ./supabase/migrations
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -9,7 +9,8 @@
 
 PY := .venv/bin/python
 READY := .venv/.ready
-SOURCES := driftlock_otlp tests deploy
+LOCKED := .venv/.locked
+SOURCES := driftlock_otlp tests deploy hatch_build.py
 
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=\"...\"]"
@@ -20,7 +21,7 @@ help: ## Show this list
 
 setup: $(READY) ## Make .venv with the locked dependencies
 
-$(READY): requirements-dev.lock pyproject.toml
+$(LOCKED): requirements-dev.lock pyproject.toml
 	@python=; \
 	for candidate in "$$PYTHON" python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	    if [ -n "$$candidate" ] && "$$candidate" -c \
@@ -37,6 +38,10 @@ $(READY): requirements-dev.lock pyproject.toml
 	echo "Setting up .venv with $$("$$python" --version) (once, about a minute) ..."; \
 	"$$python" -m venv --clear .venv
 	@PIP_USER=0 $(PY) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@touch $(LOCKED)
+
+# Compiles the scanner, too, if there is a C compiler.
+$(READY): $(LOCKED) driftlock_otlp/otlp/scan.py hatch_build.py
 	@PIP_USER=0 $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -99,7 +104,7 @@ lock: ## Renew uv.lock and what follows from it (needs uv)
 	uv lock --upgrade
 	uv export --quiet --frozen --no-header --no-annotate --no-dev --no-emit-project --output-file requirements.lock
 	uv export --quiet --frozen --no-header --no-annotate --no-emit-project --output-file requirements-dev.lock
-	echo hatchling | uv pip compile --quiet - --constraint requirements-dev.lock --generate-hashes --universal \
+	printf 'hatchling\ncython\nsetuptools\n' | uv pip compile --quiet - --constraint requirements-dev.lock --generate-hashes --universal \
 	    --python-version 3.11 --no-header --no-annotate --output-file requirements-build.lock
 
 check: lint types imports test ## All of lint, types, imports and test
@@ -107,3 +112,4 @@ check: lint types imports test ## All of lint, types, imports and test
 clean: ## Remove .venv, caches and build products
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find driftlock_otlp tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f driftlock_otlp/otlp/scan.*.so

@@ -101,8 +101,7 @@ def decode(signal: Signal, payload: bytes) -> Message:
         DecodeError: It is not valid protobuf, nests deeper than 100 messages, has a string that is
             not UTF-8, or consists of empty messages.
     """
-    # An empty message of field 1 or 2 has two bytes on the wire and some 64 in memory.
-    refuse_hollow(payload, b"\n\x00", b"\x12\x00")
+    refuse_hollow_request(payload)
     try:
         return request_class(signal).FromString(payload)
     except ProtobufError as error:
@@ -111,6 +110,12 @@ def decode(signal: Signal, payload: bytes) -> Message:
         why = "messages nest too deeply" if "MaxDepth" in why else why
         name = request_class(signal).DESCRIPTOR.name
         raise DecodeError(f"the body is not a valid {name} in protobuf: {why}") from None
+
+
+def refuse_hollow_request(payload: bytes) -> None:
+    """Refuse a large request in protobuf that consists of empty messages, as `refuse_hollow` does."""
+    # An empty message of field 1 or 2 has two bytes on the wire and some 64 in memory.
+    refuse_hollow(payload, b"\n\x00", b"\x12\x00")
 
 
 def refuse_hollow(body: bytes, *empty: bytes) -> None:

@@ -16,7 +16,7 @@ from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.interfaces import Clock, ExportResult, Room, TelemetryLog
 from driftlock_otlp.model import ItemRange, NewEntry, Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.otlp import decode, rewrite
+from driftlock_otlp.otlp import decode, rewrite, scanning
 from driftlock_otlp.otlp.identifiers import malformed_items
 from driftlock_otlp.otlp.json_mapping import request_from_json
 from driftlock_otlp.receiver.resends import RecentRequests, key_of
@@ -73,9 +73,7 @@ class Ingest:
         """
         started_s = time.perf_counter()
         with self.counting_failures(signal, transport):
-            message = decode.decode(signal, payload)
-            item_count = decode.count_items(signal, message)
-            malformed = malformed_items(signal, message)
+            item_count, malformed = self._check(signal, payload)
             if malformed:
                 payload, _ = rewrite.split(signal, payload, [ItemRange(index, 1, "") for index in malformed])
             entry = NewEntry(signal, payload, item_count - len(malformed), self._clock(), tenant)
@@ -84,6 +82,15 @@ class Ingest:
             return ExportResult()
         self._metrics.receiver_items.labels(signal.plural, transport, "rejected").inc(len(malformed))
         return ExportResult(len(malformed), _WRONG_IDS)
+
+    def _check(self, signal: Signal, payload: bytes) -> tuple[int, list[int]]:
+        """Return the number of items of a request, and which of them have ids that cannot be."""
+        scanned = scanning.check(signal, payload)
+        self._metrics.receiver_checks.labels(signal.plural, "protobuf" if scanned is None else "scanner").inc()
+        if scanned is not None:
+            return scanned, []
+        message = decode.decode(signal, payload)
+        return decode.count_items(signal, message), malformed_items(signal, message)
 
     async def ingest_json(self, signal: Signal, body: bytes, transport: str, tenant: str = "") -> ExportResult:
         """Take one request in OTLP/JSON; the log keeps it re-encoded as protobuf.

@@ -26,6 +26,7 @@ MAX_VALUE_CHARS = 256
 """Characters kept of an attribute's string value."""
 
 _MAX_FIELDS = 128
+_MAX_REMEMBERED_BYTES = 4_096
 _MAX_TIME_UNIX_NANO = (1 << 63) - 1
 
 Plain = str | int | float | bool | None
@@ -49,11 +50,12 @@ class StreamBatches:
         """Say where the records added from now on come from."""
         self._resource = resource.SerializeToString(deterministic=True)
         self._schema_url = schema_url
-        self._service = UNKNOWN_SERVICE
-        for attribute in resource.attributes:
-            if attribute.key == "service.name":
-                self._service = attribute.value.string_value or UNKNOWN_SERVICE
-                break
+        self._service = _service_of(resource)
+
+    def enter_serialized_resource(self, resource: bytes, schema_url: str) -> None:
+        """Say where the records added from now on come from, by a valid Resource as protobuf."""
+        self._resource, self._service = _read_resource(resource)
+        self._schema_url = schema_url
 
     def batch(self, kind: str, name: str = "") -> StreamBatch:
         """Return the batch of the current resource's stream of this kind and name."""
@@ -69,6 +71,26 @@ class StreamBatches:
     def all(self) -> list[StreamBatch]:
         """Return the batches that hold records, in order of first appearance."""
         return [batch for batch in self._batches.values() if batch.items]
+
+
+def _service_of(resource: Resource) -> str:
+    for attribute in resource.attributes:
+        if attribute.key == "service.name":
+            return attribute.value.string_value or UNKNOWN_SERVICE
+    return UNKNOWN_SERVICE
+
+
+def _read_resource(serialized: bytes) -> tuple[bytes, str]:
+    """Return a resource in the one form of it that is compared and kept, and its service."""
+    return _remembered_resource(serialized) if len(serialized) <= _MAX_REMEMBERED_BYTES else _parse_resource(serialized)
+
+
+def _parse_resource(serialized: bytes) -> tuple[bytes, str]:
+    resource = Resource.FromString(serialized)
+    return resource.SerializeToString(deterministic=True), _service_of(resource)
+
+
+_remembered_resource = lru_cache(maxsize=1024)(_parse_resource)
 
 
 def add_record(batch: StreamBatch, item: int, time_unix_nano: int, fields: dict[str, Any]) -> None:

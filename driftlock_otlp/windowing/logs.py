@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from driftlock_otlp.windowing.extraction import (
     ATTRIBUTE_PREFIX,
     StreamBatches,
     add_record,
+    attribute_field,
     attribute_fields,
     python_value,
 )
@@ -77,20 +79,64 @@ def extract(message: ExportLogsServiceRequest, tenant: str) -> list[StreamBatch]
             scope = scope_logs.scope.name[:_MAX_LABEL_CHARS] or None
             for record in scope_logs.log_records:
                 item += 1
-                fields: dict[str, Any] = {}
-                is_gen_ai = attribute_fields(record.attributes, fields)
-                event_name = record.event_name or fields.get("attributes.event.name") or None
-                if is_own(scope or "", str(event_name or "")):
-                    continue
-                time = record.time_unix_nano or record.observed_time_unix_nano
-                if is_gen_ai or (event_name and str(event_name).startswith("gen_ai.")):
-                    genai.add_log_record(batches, item, time, record, str(event_name or ""), scope)
-                    continue
-                _add_record_fields(record, fields)
-                fields["scope"] = scope
-                fields["event_name"] = str(event_name)[:_MAX_LABEL_CHARS] if event_name else None
-                add_record(batch, item, time, fields)
+                _add_log_record(batches, batch, item, record, scope)
     return batches.all()
+
+
+def extract_scanned(payload: bytes, tenant: str, scan: Any) -> list[StreamBatch]:
+    """Return what `extract` does, from protobuf that the scanner has checked.
+
+    Args:
+        payload: The request.
+        tenant: Organisation it belongs to.
+        scan: The scanner.
+    """
+    batches = StreamBatches(tenant)
+    item = -1
+    for resource, schema_url, scopes in scan.envelopes(payload):
+        batches.enter_serialized_resource(resource, schema_url)
+        batch = batches.batch(StreamKind.LOGS.value)
+
+        def add_slowly(item: int, start: int, stop: int, scope: str | None, batch: StreamBatch = batch) -> None:
+            _add_log_record(batches, batch, item, LogRecord.FromString(payload[start:stop]), scope)
+
+        reader = scan.LogReader(
+            payload, batch.fields, batch.items, batch.times_unix_nano, _column_of_attribute, add_slowly
+        )
+        reader.prepare(severity_named, json_text, MAX_BODY_CHARS)
+        for name, start, stop in scopes:
+            scope = name[:_MAX_LABEL_CHARS] or None
+            if is_own(scope or "", ""):
+                item += scan.count_items(payload, start, stop)
+            else:
+                item = reader.read(start, stop, item, scope)
+    return batches.all()
+
+
+@lru_cache(maxsize=8192)
+def _column_of_attribute(key: str) -> str | None:
+    """Return the field of an attribute; None for those that change what becomes of their record."""
+    name, is_gen_ai = attribute_field(key)
+    return None if is_gen_ai or key in (TEMPLATE_ATTRIBUTE, "event.name") else name
+
+
+def _add_log_record(
+    batches: StreamBatches, batch: StreamBatch, item: int, record: LogRecord, scope: str | None
+) -> None:
+    """Add a record to the batch of its resource's logs, or to where else it belongs."""
+    fields: dict[str, Any] = {}
+    is_gen_ai = attribute_fields(record.attributes, fields)
+    event_name = record.event_name or fields.get("attributes.event.name") or None
+    if is_own(scope or "", str(event_name or "")):
+        return
+    time = record.time_unix_nano or record.observed_time_unix_nano
+    if is_gen_ai or (event_name and str(event_name).startswith("gen_ai.")):
+        genai.add_log_record(batches, item, time, record, str(event_name or ""), scope)
+        return
+    _add_record_fields(record, fields)
+    fields["scope"] = scope
+    fields["event_name"] = str(event_name)[:_MAX_LABEL_CHARS] if event_name else None
+    add_record(batch, item, time, fields)
 
 
 def _add_record_fields(record: LogRecord, fields: dict[str, Any]) -> None:
@@ -117,10 +163,13 @@ def severity_of(record: LogRecord) -> str | None:
     >>> severity_of(LogRecord(severity_number=18))
     'ERROR'
     """
-    text = record.severity_text
+    return severity_named(record.severity_text, record.severity_number)
+
+
+def severity_named(text: str, number: int) -> str | None:
+    """Return a severity by the text and the number that a record gives, either of which may be missing."""
     if text:
         return text[:_MAX_LABEL_CHARS].strip().upper() or None
-    number = record.severity_number
     return _SEVERITY_BANDS[(number - 1) // 4] if 1 <= number <= 24 else None
 
 
@@ -135,15 +184,20 @@ def body_text(body: AnyValue) -> str | None:
     """
     text = body.string_value
     if text:
-        if text[0] == "{" and text[-1] == "}":
-            try:
-                value = msgspec.json.decode(text)
-            except (msgspec.DecodeError, RecursionError):
-                return text
-            return _structured_text(value, 8)
-        return text
+        return json_text(text)
     value = python_value(body)
     return None if value is None else _structured_text(value, 8)
+
+
+def json_text(text: str) -> str:
+    """Return a text that holds a JSON object as `key=value` pairs, any other as it is."""
+    if text[0] == "{" and text[-1] == "}":
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return text
+        return _structured_text(value, 8)
+    return text
 
 
 def _structured_text(value: Any, depth: int) -> str:

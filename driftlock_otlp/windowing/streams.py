@@ -13,6 +13,8 @@ from driftlock_otlp.detection.rarities import RareValues
 from driftlock_otlp.detection.records import RecordScorer
 from driftlock_otlp.detection.sessions import SessionNovelty
 from driftlock_otlp.model import Signal, StreamKind
+from driftlock_otlp.otlp import scanning
+from driftlock_otlp.otlp.decode import decode
 from driftlock_otlp.windowing import logs, metrics, traces
 from driftlock_otlp.windowing.batch import Shaper, StreamBatch
 from driftlock_otlp.windowing.genai_columns import GenAiShaper
@@ -21,6 +23,10 @@ _EXTRACT: dict[Signal, Callable[[Any, str], list[StreamBatch]]] = {
     Signal.LOGS: logs.extract,
     Signal.METRICS: metrics.extract,
     Signal.TRACES: traces.extract,
+}
+_EXTRACT_SCANNED: dict[Signal, Callable[[bytes, str, Any], list[StreamBatch]]] = {
+    Signal.LOGS: logs.extract_scanned,
+    Signal.TRACES: traces.extract_scanned,
 }
 _SHAPERS: dict[str, Callable[[], Shaper]] = {
     StreamKind.LOGS.value: logs.LogShaper,
@@ -34,6 +40,18 @@ _RECORD_SCORERS: dict[str, tuple[Callable[[], RecordScorer], ...]] = {
     StreamKind.TRACES.value: (SpanDurations,),
     StreamKind.GEN_AI.value: (partial(SessionNovelty, "call"), RareValues),
 }
+
+
+def read_request(signal: Signal, payload: bytes, tenant: str) -> list[StreamBatch]:
+    """Return what `split_request` does of a request's bytes; by the scanner where it can, which is many times quicker.
+
+    Raises:
+        DecodeError: It is not a valid request.
+    """
+    extract_scanned = _EXTRACT_SCANNED.get(signal)
+    if extract_scanned is not None and scanning.check(signal, payload) is not None:
+        return extract_scanned(payload, tenant, scanning.scan)
+    return split_request(signal, decode(signal, payload), tenant)
 
 
 def split_request(signal: Signal, message: Any, tenant: str) -> list[StreamBatch]:

@@ -21,6 +21,7 @@ from driftlock_otlp.windowing.extraction import (
     MAX_VALUE_CHARS,
     StreamBatches,
     add_record,
+    attribute_field,
     attribute_fields,
 )
 from driftlock_otlp.windowing.templates import WILDCARD
@@ -93,22 +94,61 @@ def extract(message: ExportTraceServiceRequest, tenant: str) -> list[StreamBatch
             scope = scope_spans.scope.name[:MAX_VALUE_CHARS] or None
             for span in scope_spans.spans:
                 item += 1
-                fields: dict[str, Any] = {}
-                is_gen_ai = attribute_fields(span.attributes, fields)
-                time = span.end_time_unix_nano or span.start_time_unix_nano
-                if is_gen_ai:
-                    genai.add_span(batches, item, time, span, scope)
-                    continue
-                fields["operation"] = operation_of(span.name[:MAX_VALUE_CHARS], span.kind)
-                fields["status"] = status_of(span)
-                fields["duration_ms"] = duration_ms(span)
-                fields["trace_id"] = span.trace_id or None
-                fields["span_id"] = span.span_id or None
-                fields["parent_span_id"] = span.parent_span_id or None
-                fields["exceptions"] = sum(event.name == "exception" for event in span.events) if span.events else 0
-                fields["scope"] = scope
-                add_record(batch, item, time, fields)
+                _add_span(batches, batch, item, span, scope)
     return batches.all()
+
+
+def extract_scanned(payload: bytes, tenant: str, scan: Any) -> list[StreamBatch]:
+    """Return what `extract` does, from protobuf that the scanner has checked.
+
+    Args:
+        payload: The request.
+        tenant: Organisation it belongs to.
+        scan: The scanner.
+    """
+    batches = StreamBatches(tenant)
+    item = -1
+    for resource, schema_url, scopes in scan.envelopes(payload):
+        batches.enter_serialized_resource(resource, schema_url)
+        batch = batches.batch(StreamKind.TRACES.value)
+
+        def add_slowly(item: int, start: int, stop: int, scope: str | None, batch: StreamBatch = batch) -> None:
+            _add_span(batches, batch, item, Span.FromString(payload[start:stop]), scope)
+
+        reader = scan.SpanReader(
+            payload, batch.fields, batch.items, batch.times_unix_nano, _column_of_attribute, add_slowly
+        )
+        reader.prepare(operation_of, _STATUSES)
+        for name, start, stop in scopes:
+            scope = name[:MAX_VALUE_CHARS] or None
+            item = reader.read(start, stop, item, scope)
+    return batches.all()
+
+
+@lru_cache(maxsize=8192)
+def _column_of_attribute(key: str) -> str | None:
+    """Return the field of an attribute; None for those that change what becomes of their span."""
+    name, is_gen_ai = attribute_field(key)
+    return None if is_gen_ai else name
+
+
+def _add_span(batches: StreamBatches, batch: StreamBatch, item: int, span: Span, scope: str | None) -> None:
+    """Add a span to the batch of its resource's spans, or to where else it belongs."""
+    fields: dict[str, Any] = {}
+    is_gen_ai = attribute_fields(span.attributes, fields)
+    time = span.end_time_unix_nano or span.start_time_unix_nano
+    if is_gen_ai:
+        genai.add_span(batches, item, time, span, scope)
+        return
+    fields["operation"] = operation_of(span.name[:MAX_VALUE_CHARS], span.kind)
+    fields["status"] = status_of(span)
+    fields["duration_ms"] = duration_ms(span)
+    fields["trace_id"] = span.trace_id or None
+    fields["span_id"] = span.span_id or None
+    fields["parent_span_id"] = span.parent_span_id or None
+    fields["exceptions"] = sum(event.name == "exception" for event in span.events) if span.events else 0
+    fields["scope"] = scope
+    add_record(batch, item, time, fields)
 
 
 @lru_cache(maxsize=8192)

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from driftlock_otlp.api.access import Access
-from driftlock_otlp.api.v1 import actions, anomalies, documentation, incidents, live, problems, streams, usage
+from driftlock_otlp.api.v1 import actions, anomalies, documentation, events, incidents, live, problems, streams, usage
 from driftlock_otlp.api.v1.backend import Backend, Backing
 from driftlock_otlp.api.v1.border import REQUEST_ID, Border
 from driftlock_otlp.api.v1.may import Reader
@@ -41,6 +41,7 @@ ROUTERS = (
     incidents.router,
     streams.router,
     usage.router,
+    events.router,
 )
 
 
@@ -67,7 +68,9 @@ def build_v1(backend: Backend, access: Access, errors: Counter) -> ASGIApp:
     app = new_app(backend.version)
     app.state.backend = backend
     app.state.access = access
-    return Border(app, access, errors, {OPENAPI_PATH, DOCS_PATH, documentation.STYLE_PATH}, {})
+    return Border(
+        app, access, errors, {OPENAPI_PATH, DOCS_PATH, documentation.STYLE_PATH}, {events.PATH: events.MOST_BYTES}
+    )
 
 
 def new_app(version: str) -> FastAPI:
@@ -100,8 +103,10 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
-            schemas = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(schemas.pop("$defs"), Problem=schemas)
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            for model in (problems.Problem, events.EventBody):
+                described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                components |= {**described.pop("$defs", {}), model.__name__: described}
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
 from driftlock_otlp.api.feed import Feed
 from driftlock_otlp.api.findings import Findings
-from driftlock_otlp.interfaces import Clock
+from driftlock_otlp.interfaces import Clock, ExportResult
+from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.storage.state import StateDatabase
 
@@ -20,6 +22,30 @@ class Workers(Protocol):
 
     async def look(self) -> tuple[list[LiveWorker], list[LiveStream]]:
         """Return how they and their streams are."""
+        ...
+
+
+class Gate(Protocol):
+    """Says how much may be sent, as to the receivers."""
+
+    def tenant(self, organization: str) -> Any:
+        """Return what is known of an organisation, and its budget."""
+        ...
+
+    def admit(self, tenant: Any, n_bytes: int) -> AbstractContextManager[Any]:
+        """Reserve room for a request.
+
+        Raises:
+            RetryableError: Nothing may be taken now, or there is no room.
+        """
+        ...
+
+
+class Ingest(Protocol):
+    """Takes requests into the durable log, as from the receivers."""
+
+    async def ingest_protobuf(self, signal: Signal, payload: bytes, transport: str, tenant: str = "") -> ExportResult:
+        """Take one request; return once it is durable."""
         ...
 
 
@@ -35,6 +61,8 @@ class Backend:
         findings: What was found, for who asks.
         feed: What is new.
         pdf: Returns an evidence bundle as a document for people.
+        gate: How much may be sent.
+        ingest: What takes it.
     """
 
     version: str
@@ -44,6 +72,8 @@ class Backend:
     findings: Findings
     feed: Feed
     pdf: Callable[[bytes], Awaitable[bytes]]
+    gate: Gate
+    ingest: Ingest
 
 
 async def _backend(request: Request) -> Backend:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from driftlock_otlp.api.health_check import rfc3339
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_UNIX_NANO = (1 << 63) - 1
+from driftlock_otlp.otlp.rfc3339 import unix_nano_of
 
 
-def unix_nano_of(value: object) -> int:
-    """Return nanoseconds since the Unix epoch, at least 0 and of 63 bits, from a time of RFC 3339.
-
-    Raises:
-        ValueError: It is none.
-
-    >>> unix_nano_of("2027-01-15T09:00:00.12+01:00")
-    1800000000120000000
-    """
-    match = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("write a time of RFC 3339, as 2026-11-24T10:00:00Z, with + as %2B in a URL")
-    day, time, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
-    seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    nanoseconds = int((fraction or "").ljust(9, "0"))
-    return min(max(seconds * 10**9 + nanoseconds, 0), _MOST_UNIX_NANO)
+def _time(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("write a time of RFC 3339")
+    try:
+        return unix_nano_of(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; in a URL, + is written %2B") from None
 
 
 def time_of(unix_nano: int) -> str | None:
@@ -44,7 +29,7 @@ _AS_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
 Time = Annotated[str, _AS_TIME]
 """A time in an answer."""
-TimeParameter = Annotated[int, BeforeValidator(unix_nano_of), _AS_TIME]
+TimeParameter = Annotated[int, BeforeValidator(_time), _AS_TIME]
 """A time in a request, as nanoseconds since the Unix epoch."""
 
 SignalName = Literal["logs", "metrics", "traces", "gen_ai"]

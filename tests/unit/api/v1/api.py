@@ -18,9 +18,12 @@ from driftlock_otlp.api.v1.app import build_v1
 from driftlock_otlp.api.v1.backend import Backend
 from driftlock_otlp.auth.keys import KeyFile, KeyRing, Organization, new_key, write_key_file
 from driftlock_otlp.auth.roles import Role
+from driftlock_otlp.config.receivers import AuthConfig, LimitsConfig
 from driftlock_otlp.model import StreamKey
 from driftlock_otlp.observability.live import LiveStream, LiveWorker
 from driftlock_otlp.observability.metrics import Metrics
+from driftlock_otlp.receiver.gate import Gate
+from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.storage.state import StateDatabase
 from tests.doubles.memory_log import MemoryLog
 
@@ -134,10 +137,13 @@ def new_api(
     log = MemoryLog()
     findings = Findings(state, log, lambda: NOW, lambda kind: kind != "gen_ai")
 
+    gate = Gate(AuthConfig(keys_file=keys_file, limits=LimitsConfig(requests_per_second=0.1)), 1 << 24, metrics)
+    ingest = Ingest(log, metrics, lambda: NOW)
+
     async def pdf(bundle: bytes) -> bytes:
         return b"%PDF of " + bundle
 
-    backend = Backend("1.2.3", state, workers, lambda: NOW, findings, Feed(state, **feed), pdf)
+    backend = Backend("1.2.3", state, workers, lambda: NOW, findings, Feed(state, **feed), pdf, gate, ingest)
     return Api(build_v1(backend, access, metrics.errors), backend, workers, metrics, log, keys, ring)
 
 

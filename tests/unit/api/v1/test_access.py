@@ -53,6 +53,7 @@ ROWS = {
     "get_incident": Row(READ),
     "get_audit": Row(READ),
     "follow_anomalies": Row(READ),
+    "send_events": Row(Permission.INGEST, {"event_type": "log", "data": "hello"}),
 }
 PARAMETERS = {
     "/v1/streams/{id}": STREAM_ID,

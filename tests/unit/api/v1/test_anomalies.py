@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -148,7 +149,8 @@ async def test_incidents_come_newest_first_with_their_anomalies(api: Api) -> Non
         )
         for n in range(1, 6)
     ]
-    await api.backend.state.write(lambda c: [incidents.put(c, incident) for incident in stored])
+    for incident in stored:
+        await api.backend.state.write(partial(incidents.put, incident=incident))
     await record(api, numbered(7, incident_id=stored[2].id), numbered(8, incident_id=stored[3].id))
     first = (await api.get("/v1/incidents?limit=2&state=open")).json
     rest = (await api.get(f"/v1/incidents?limit=2&state=open&cursor={first['next_cursor']}")).json

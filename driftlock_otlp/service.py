@@ -131,6 +131,7 @@ class Service:
             self.api,
             *([HealthCheck(health_check, self.readiness)] if health_check is not None else []),
             *senders,
+            *self._supabase(),
             QuarantineRelease([self._deliverer(name) for name in config.forward.exporters], self._state, self.metrics),
             *self._routes,
             self.pool,
@@ -201,6 +202,14 @@ class Service:
         finally:
             await self.stop()
         _logger.info("stopped")
+
+    def _supabase(self) -> list[Component]:
+        if not self._config.supabase.is_on:
+            return []
+        # The client takes a while to load, and only who has a project needs it.
+        from driftlock_otlp.supabase.component import SupabaseSync  # noqa: PLC0415
+
+        return [SupabaseSync(self._config.supabase, self._state, self.metrics, time.time_ns)]
 
     def _state_failure(self) -> StorageUnavailableError | None:
         """Return why nothing is taken while nothing can be passed on, once that has lasted for a while."""
@@ -285,8 +294,6 @@ class Service:
             ),
             feed=Feed(self._state),
             pdf=evidence_pdf_of,
-            gate=self.gate,
-            ingest=ingest,
             gate=self.gate,
             ingest=ingest,
         )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from tests.supabase.database import PROJECT, STUBS, Server, run_file, running_server
+from tests.supabase.postgrest import gateway
+from tests.supabase.scene import Scene, scene_of
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,10 @@ def migrated(server: Server, empty: str) -> str:
 def database(server: Server, migrated: str) -> str:
     """A migrated project of the test's own: how to connect to it as its owner."""
     return server.dsn(server.new_database(migrated))
+
+
+@pytest_asyncio.fixture
+async def scene(database: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    with gateway(database.replace("user=postgres", "user=authenticator")) as running:
+        async with scene_of(database, running, tmp_path) as made:
+            yield made

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
-import pytest_asyncio
 
 from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.model import AnomalyStatus
 from driftlock_otlp.storage import anomalies, history, outbox, sync
+from driftlock_otlp.storage.state import StateDatabase, connect_shared
 from driftlock_otlp.supabase.client import Project, SetupError
 from tests.supabase.database import become
 from tests.supabase.postgrest import PUBLISHABLE_KEY, gateway, token
 from tests.supabase.scene import ANOMALY, NOW, Scene, numbered, received, scene_of
-
-
-@pytest_asyncio.fixture
-async def scene(database: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    with gateway(database.replace("user=postgres", "user=authenticator")) as running:
-        async with scene_of(database, running, tmp_path) as made:
-            yield made
 
 
 async def test_an_anomaly_appears_with_its_evidence_in_its_organisation(scene: Scene) -> None:
@@ -223,8 +215,6 @@ async def test_what_was_found_without_a_project_is_sent_when_there_is_one(scene:
 
 
 def test_a_day_without_the_project_leaves_one_row_an_anomaly(tmp_path: Path) -> None:
-    from driftlock_otlp.storage.state import StateDatabase, connect_shared  # noqa: PLC0415
-
     state = StateDatabase(tmp_path / "state.db", durability="os")
     state.open()
     state.close()

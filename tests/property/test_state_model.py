@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -21,8 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from driftlock_otlp.model import ItemRange, LogEntry, NewEntry, Signal
-from driftlock_otlp.storage import outbox, quarantine, usage, verdicts
+from driftlock_otlp.storage import anomalies, history, outbox, quarantine, usage, verdicts
 from driftlock_otlp.storage.state import StateDatabase, cursors, reached, set_cursor
+from tests.unit.storage.test_anomalies import ANOMALY
 
 WORKER, ROUTE = "detect:0-of-1", "divert:quarantine"
 ENTRY = 100
@@ -63,6 +65,16 @@ class StateMachine(RuleBasedStateMachine):
         for position, items in found.items():
             outbox.enqueue(connection, "otlp_grpc", f"anomaly-{position}", b"event", 1000 + position)
             verdicts.add(connection, position, [ItemRange(0, items, f"{position:032x}")])
+            if anomalies.record(connection, replace(ANOMALY, id=f"{position:032x}"), 1000 + position):
+                history.record(
+                    connection,
+                    at_unix_nano=1000 + position,
+                    tenant="acme",
+                    actor=history.SERVICE,
+                    action="opened",
+                    subject=f"{position:032x}",
+                    detail={},
+                )
         set_cursor(connection, WORKER, until)
 
     def withhold(self, connection: sqlite3.Connection, until: int) -> None:
@@ -212,6 +224,11 @@ class StateMachine(RuleBasedStateMachine):
         level = read(self.state.read(quarantine.level))
         assert (level.item_count, level.payload_bytes) == (sum(self.withheld.values()),) * 2
         assert read(self.state.read(reached)) >= self.passed
+        found = read(self.state.read(lambda c: anomalies.find(c, limit=10_000)))
+        assert {anomaly.id for anomaly in found} == {f"{position:032x}" for position in self.anomalous}
+        told = read(self.state.read(lambda c: history.entries(c, tenant=None, limit=10_000)))
+        assert sorted(entry.subject for entry in told) == sorted(anomaly.id for anomaly in found)
+        assert read(self.state.read(history.verify)) is None
         totals = read(self.state.read(usage.totals))
         assert sum(total.item_count for total in totals) == self.passed
         with closing(sqlite3.connect(self.directory / "state.db")) as connection:

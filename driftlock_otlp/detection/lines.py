@@ -61,7 +61,7 @@ class LineNovelty:
         # Lines of templates first seen among the last ones: their rows, counted back from the next line.
         self._fresh: dict[str, list[int]] = {}
         self._severities: dict[str, int] = {}
-        self._bar = Bar()
+        self._bar = Bar(learns_alarms=True)
 
     def mark(self, template: str, *, is_good: bool | None) -> None:
         """Silence a template for good, or confirm it as bad; a later call takes the place of an earlier one.
@@ -219,7 +219,7 @@ class LineNovelty:
         self._verdicts, self._severities = dict(state["verdicts"]), dict(state["severities"])
         self._line_count = state["lines"]
         self._fresh = {label: list(rows) for label, rows in state["fresh"].items()}
-        self._bar = Bar.of_state(state["bar"])
+        self._bar = Bar.of_state(state["bar"], learns_alarms=True)
 
 
 def _recent_counts(rows: Ints, before: list[int]) -> Ints:

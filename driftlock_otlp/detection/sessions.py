@@ -87,7 +87,7 @@ class SessionNovelty:
         self._kinds = RefCode()
         self._members = MemberCode()
         self._order = EscapeCode()
-        self._bar = Bar()
+        self._bar = Bar(learns_alarms=False)
         self._verdicts: dict[_Kind, bool] = {}
         self._judged: tuple[Columns, _Judged] | None = None
 
@@ -292,7 +292,7 @@ class SessionNovelty:
         self._kinds = RefCode.of_state(state["kinds"])
         self._members = MemberCode.of_state(state["members"])
         self._order = EscapeCode.of_state(state["order"])
-        self._bar = Bar.of_state(state["bar"])
+        self._bar = Bar.of_state(state["bar"], learns_alarms=False)
         self._judged = None
 
 

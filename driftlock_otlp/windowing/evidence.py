@@ -77,11 +77,11 @@ _UNREADABLE = (
 _TOLERANCE = 1e-9
 _PLACE_OF_DATE = (1980, 1, 1, 0, 0, 0)  # Equal evidence gives equal bytes.
 _WORDS = """
-alarm_height bad bar baseline bits calibrated_on calm_windows cases clock count counts deviation edits escapes fresh
-given governor_bits has_order history history_total hourly_counts hourly_means ids interval_s is_histogram is_open
-is_point_series is_positive_scale is_protected keys kinds known labels last_alarm last_closed_unix_nano last_s lasting
-learned learned_total left_out level line lines log2_rate mean members multiplicity novel_total novelties novelty
-numbers open_id open_windows order past pending point rare_value rate recent recent_bits recent_count recent_s
+above alarm_height bad bar baseline bits calibrated_on calm_windows cases clock count counts deviation edits escapes
+fresh given governor_bits has_order history history_total hourly_counts hourly_means ids interval_s is_histogram
+is_open is_point_series is_positive_scale is_protected keys kinds known labels last_alarm last_closed_unix_nano last_s
+lasting learned learned_total left_out level line lines log2_rate mean members multiplicity novel_total novelties
+novelty numbers open_id open_windows order past pending point rare_value rate recent recent_bits recent_count recent_s
 record_count record_governor_bits records seasons seen session sessions severities shift significance since_refit
 slow_span sparse_to_warm symbols tail_sum unit unknown used values verdicts volume windows
 """

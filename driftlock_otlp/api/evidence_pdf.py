@@ -125,7 +125,9 @@ def _histogram(past: np.ndarray[Any, np.dtype[np.float64]], strongest: float) ->
     counts, _ = np.histogram(past, bins=_BINS, range=(0.0, top))
     drawing = Drawing(_WIDTH, 52 * mm)
     chart = VerticalBarChart()
-    chart.x, chart.y, chart.width, chart.height = 12 * mm, 10 * mm, _WIDTH - 14 * mm, 36 * mm
+    chart.x, chart.y, chart.width, chart.height = (
+        int(length) for length in (12 * mm, 10 * mm, _WIDTH - 14 * mm, 36 * mm)
+    )
     chart.data = [[math.sqrt(count) for count in counts.tolist()]]
     chart.bars[0].fillColor = _QUIET
     chart.bars[0].strokeColor = None
@@ -150,7 +152,9 @@ def _claims_chart(claims: list[dict[str, Any]]) -> Drawing:
     if not strongest:
         return drawing
     chart = HorizontalBarChart()
-    chart.x, chart.y, chart.width, chart.height = 58 * mm, 8 * mm, _WIDTH - 62 * mm, height - 10 * mm
+    chart.x, chart.y, chart.width, chart.height = (
+        int(length) for length in (58 * mm, 8 * mm, _WIDTH - 62 * mm, height - 10 * mm)
+    )
     chart.data = [[max(float(claim["bits"]), 0.0) for claim in strongest]]
     chart.bars[0].fillColor = _ACCENT
     chart.bars[0].strokeColor = None

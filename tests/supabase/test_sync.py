@@ -11,7 +11,7 @@ import pytest
 from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.model import AnomalyStatus
-from driftlock_otlp.storage import anomalies, history, outbox, sync
+from driftlock_otlp.storage import anomalies, anomaly_course, history, outbox, sync
 from driftlock_otlp.storage.state import StateDatabase, connect_shared
 from driftlock_otlp.supabase.client import Project, SetupError
 from tests.supabase.database import become
@@ -36,10 +36,10 @@ async def test_an_anomaly_appears_with_its_evidence_in_its_organisation(scene: S
 
 async def test_only_its_last_state_is_sent_and_a_later_one_again(scene: Scene) -> None:
     await scene.record(ANOMALY)
-    await scene.write(anomalies.go_on, ANOMALY.id, NOW, 7, "critical")
+    await scene.write(anomaly_course.go_on, ANOMALY.id, NOW, 7, "critical")
     assert await scene.send_all() == (1, 0)
     assert scene.query("select state, window_count, severity from anomalies") == [("ongoing", 7, "critical")]
-    await scene.write(anomalies.resolve, ANOMALY.id, NOW, "recovered")
+    await scene.write(anomaly_course.resolve, ANOMALY.id, NOW, "recovered")
     assert await scene.send_all() == (1, 0)
     assert await scene.send_all() == (0, 0)
     assert scene.query("select state, resolution, resolved_at is null from anomalies") == [
@@ -50,7 +50,7 @@ async def test_only_its_last_state_is_sent_and_a_later_one_again(scene: Scene) -
 async def test_what_changes_while_it_is_sent_is_sent_again(scene: Scene) -> None:
     await scene.record(ANOMALY)
     rows = await scene.state.read(lambda connection: outbox.pending(connection, sync.DESTINATION, 10))
-    await scene.write(anomalies.resolve, ANOMALY.id, NOW, "adopted")
+    await scene.write(anomaly_course.resolve, ANOMALY.id, NOW, "adopted")
     await scene.write(outbox.mark_sent, [row.id for row in rows])
     await scene.send_all()
     assert scene.query("select state from anomalies") == [("resolved",)]
@@ -221,8 +221,8 @@ def test_a_day_without_the_project_leaves_one_row_an_anomaly(tmp_path: Path) -> 
     with connect_shared(tmp_path / "state.db") as connection:
         anomalies.record(connection, ANOMALY, NOW)
         for count in range(2, 1000):
-            anomalies.go_on(connection, ANOMALY.id, NOW, count, "high")
+            anomaly_course.go_on(connection, ANOMALY.id, NOW, count, "high")
         assert outbox.depth(connection, sync.DESTINATION) == 1
-        anomalies.prune(connection, before_unix_nano=NOW + 1, most=10, most_rows=10)
+        anomaly_course.prune(connection, before_unix_nano=NOW + 1, most=10, most_rows=10)
         assert outbox.depth(connection, sync.DESTINATION) == 0
     connection.close()

@@ -93,7 +93,8 @@ _STEPS = st.lists(
         st.tuples(st.just("send"), _WHEN, _WHEN),
         st.tuples(st.just("receive again"), st.integers(0, 30)),
     ),
-    max_size=40,
+    min_size=8,
+    max_size=30,
 )
 
 
@@ -117,6 +118,7 @@ async def _play(steps: list[tuple[Any, ...]], folder: Path) -> tuple[Counter[Any
                 state.crashes = arguments[0]
                 await sender.note_usage()
             elif name == "send":
+                await sender.note_usage()
                 project.fails, state.crashes = arguments
                 await sender.send_some()
         except (_Crash, RetryableError):

@@ -294,6 +294,7 @@ class Service:
             ),
             feed=Feed(self._state),
             pdf=evidence_pdf_of,
+            significance=self._config.significance,
             gate=self.gate,
             ingest=ingest,
         )

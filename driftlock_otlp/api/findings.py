@@ -173,6 +173,17 @@ class Findings:
         await self._state.write(lambda c: self._note(c, caller, stream, SENSITIVITY_SET, subject, detail))
         await self._tell(caller, Sensitivity(stream, significance), subject)
 
+    async def own_significance(self, caller: Caller, subject: str) -> float | None:
+        """Return the significance that somebody has set for a stream; None if the configured one holds.
+
+        Args:
+            caller: Who asks.
+            subject: What the history calls the stream.
+        """
+        done = await self.audit(caller, subject, None, _MOST_HISTORY)
+        value = next((entry.detail.get("significance") for entry in done if entry.action == SENSITIVITY_SET), None)
+        return value if isinstance(value, float) else None
+
     async def release(self, caller: Caller, anomaly_id: str, note: str) -> int:
         """Let what is withheld of an anomaly go downstream; return how many items.
 

@@ -74,6 +74,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         " is the value",
     )
     parser.add_argument(
+        "--significance",
+        type=float,
+        metavar="P",
+        help="what if windows were flagged at this p-value, in place of the configured ones: smaller is less sensitive",
+    )
+    parser.add_argument(
         "--scores", type=Path, metavar="FILE", help="write a CSV line per record: index, time, stream, score, p, 0 or 1"
     )
     parser.add_argument("--events", type=Path, metavar="FILE", help="write anomaly events as lines of OTLP/JSON")
@@ -88,7 +94,8 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.session_key,
     )
     options.session_pattern()
-    config = load_config(arguments)
+    supposed = _significance(arguments.significance)
+    config = load_config(arguments, supposed)
     compressor = new_compressor(config.detection.compressor)
     with _progress() as on_bytes, _events(arguments.events) as on_event:
         files = [InputFile(path, on_bytes.advance) for path in arguments.paths]
@@ -96,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if options.session_attribute is not None:
             kinds = _kinds({signal for format_ in formats for signal in signals(format_, options)})
             key = json.dumps(options.session_attribute)  # quoted as YAML, too, takes it
-            config = load_config(arguments, [f"windows.{kind}.session_key={key}" for kind in kinds])
+            config = load_config(arguments, [*supposed, *(f"windows.{kind}.session_key={key}" for kind in kinds)])
         on_bytes.expect(sum(file.size_bytes for file in files))
         result = replay(files, formats, options, config, compressor, on_event)
     if arguments.scores is not None:
@@ -104,6 +111,13 @@ def _run(arguments: argparse.Namespace) -> int:
             write_scores(stream, result)
     print_report(standard_output(), result, config)
     return 0
+
+
+def _significance(value: float | None) -> list[str]:
+    """Return the settings of one significance for every kind of stream."""
+    if value is None:
+        return []
+    return [f"detection.significance={value}", *(f"windows.{kind.value}.significance={value}" for kind in StreamKind)]
 
 
 def _kinds(used: set[Signal]) -> list[str]:

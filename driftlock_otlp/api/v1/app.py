@@ -14,7 +14,19 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp
 
 from driftlock_otlp.api.access import Access
-from driftlock_otlp.api.v1 import actions, anomalies, documentation, events, incidents, live, problems, streams, usage
+from driftlock_otlp.api.v1 import (
+    actions,
+    anomalies,
+    documentation,
+    events,
+    incidents,
+    live,
+    problems,
+    sensitivity,
+    streams,
+    suppressions,
+    usage,
+)
 from driftlock_otlp.api.v1.backend import Backend, Backing
 from driftlock_otlp.api.v1.border import REQUEST_ID, Border
 from driftlock_otlp.api.v1.may import Reader
@@ -39,7 +51,9 @@ ROUTERS = (
     anomalies.router,
     actions.router,
     incidents.router,
+    suppressions.router,
     streams.router,
+    sensitivity.router,
     usage.router,
     events.router,
 )

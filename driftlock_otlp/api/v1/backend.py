@@ -61,6 +61,7 @@ class Backend:
         findings: What was found, for who asks.
         feed: What is new.
         pdf: Returns an evidence bundle as a document for people.
+        significance: Returns the configured significance of a kind of stream.
         gate: How much may be sent.
         ingest: What takes it.
     """
@@ -72,6 +73,7 @@ class Backend:
     findings: Findings
     feed: Feed
     pdf: Callable[[bytes], Awaitable[bytes]]
+    significance: Callable[[str], float]
     gate: Gate
     ingest: Ingest
 

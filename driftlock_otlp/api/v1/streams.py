@@ -102,6 +102,8 @@ class Window(BaseModel):
 class StreamDetail(Stream):
     """A stream with its windows."""
 
+    significance: float = Field(description="p-value at or below which a window is flagged: smaller is less sensitive.")
+    has_own_significance: bool = Field(description="Whether somebody has set it for this stream.")
     baseline_since: Time | None = Field(
         description="How far back the baseline reaches: event time of the oldest window in it that is still stored."
     )
@@ -116,8 +118,9 @@ def key_of(stream_id: str, caller: Caller) -> StreamKey:
         DecodeError: It is no id.
         NotFoundError: It is another organisation's.
     """
-    kind, service, name, tenant = plain(stream_id, _parts_decoder, "stream id")
-    if caller.tenant is not None and tenant != caller.tenant:
+    kind, service, name, tenant = parts = plain(stream_id, _parts_decoder, "stream id")
+    # A stream has one id only, which names it in the history, too.
+    if opaque(parts) != stream_id or caller.tenant not in {None, tenant}:
         raise NotFoundError("there is no such stream")
     return StreamKey(kind, service, name, tenant)
 
@@ -152,6 +155,7 @@ async def get_stream(
     """How a stream is: how far it has been learned, and the scores of its windows over time."""
     key = key_of(id, caller)
     live = (await _live(backend, caller)).get(key)
+    own = await backend.findings.own_significance(caller, id)
     baseline_windows = live.baseline_window_count if live is not None else 0
 
     def read(connection: sqlite3.Connection) -> tuple[list[WindowFacts], int]:
@@ -165,10 +169,25 @@ async def get_stream(
     return StreamDetail(
         **_facts(key),
         live=_said(live),
+        significance=backend.significance(key.kind) if own is None else own,
+        has_own_significance=own is not None,
         baseline_since=time_of(since),
         windows=[Window.of(facts) for facts in page],
         next_before=time_of(page[-1].start_unix_nano) if len(found) > limit else None,
     )
+
+
+async def find_stream(backend: Backend, caller: Caller, stream_id: str) -> StreamKey:
+    """Return a stream that has had a window, or is followed now.
+
+    Raises:
+        DecodeError: It is no id.
+        NotFoundError: There is none.
+    """
+    key = key_of(stream_id, caller)
+    if key not in await _live(backend, caller) and not await backend.state.read(lambda c: windows.find(c, key, 1)):
+        raise NotFoundError("there is no such stream")
+    return key
 
 
 async def _live(backend: Backend, caller: Caller) -> dict[StreamKey, LiveStream]:

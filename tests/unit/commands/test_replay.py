@@ -110,3 +110,14 @@ def test_a_column_tells_the_sessions_apart(tmp_path: Path, capsys: pytest.Captur
     path.write_text("".join(f'{{"msg": "step {number}", "user.id": "u{number % 4}"}}\n' for number in range(12)))
     assert main(["replay", str(path), "--session-key", "user.id"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["logs/a", "12", "4"]
+
+
+def test_what_another_significance_would_have_alarmed_can_be_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_metric(tmp_path / "cpu.csv"))
+    for significance, is_calm in (("0.01", False), ("1e-300", True)):
+        assert main(["replay", path, *_SETTINGS, "--significance", significance]) == 0
+        assert capsys.readouterr().out.endswith("\nNo anomalies.\n") == is_calm
+    assert main(["replay", path, "--significance", "0.7"]) == 2
+    assert "significance" in capsys.readouterr().err

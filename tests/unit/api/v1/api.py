@@ -143,7 +143,9 @@ def new_api(
     async def pdf(bundle: bytes) -> bytes:
         return b"%PDF of " + bundle
 
-    backend = Backend("1.2.3", state, workers, lambda: NOW, findings, Feed(state, **feed), pdf, gate, ingest)
+    backend = Backend(
+        "1.2.3", state, workers, lambda: NOW, findings, Feed(state, **feed), pdf, lambda kind: 0.01, gate, ingest
+    )
     return Api(build_v1(backend, access, metrics.errors), backend, workers, metrics, log, keys, ring)
 
 

@@ -9,14 +9,16 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from driftlock_otlp.model import Anomaly, Evidence, Signal, StreamKey, WindowFacts
-from driftlock_otlp.storage import anomalies, history, incidents, quarantine, windows
+from driftlock_otlp.storage import anomalies, history, incidents, quarantine, suppressions, windows
 from driftlock_otlp.storage.incidents import StoredIncident
+from driftlock_otlp.storage.suppressions import FOR_GOOD, Suppression
 from tests.unit.api.v1.api import NOW, Api
 
 S = 10**9
 CHECKOUT = StreamKey("logs", "checkout", tenant="acme")
 BILLING = StreamKey("metrics", "billing", "queue.depth", "globex")
 INCIDENT_ID = "1" * 32
+SUPPRESSION_ID = "2" * 32
 
 
 def _resource() -> bytes:
@@ -110,5 +112,9 @@ async def fill(api: Api) -> None:
     await api.backend.state.write(lambda c: incidents.put(c, incident))
     await api.backend.state.write(lambda c: windows.add(c, [window]))
     await keep_evidence(api, ANOMALY, b"checkout")
+    silence = Suppression(
+        SUPPRESSION_ID, "acme", "pattern", "logs", "checkout", "", "", NOW, FOR_GOOD, "known", "local", NOW
+    )
+    await api.backend.state.write(lambda c: suppressions.add(c, silence))
     await happen(api, ANOMALY, "anomaly_opened")
     await withhold(api, ANOMALY, text="checkout")

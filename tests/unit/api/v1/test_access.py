@@ -13,7 +13,7 @@ from driftlock_otlp.api.cursors import opaque
 from driftlock_otlp.api.v1.app import ROUTERS
 from driftlock_otlp.auth.roles import Permission, Role
 from tests.unit.api.v1.api import Api, live
-from tests.unit.api.v1.found import ANOMALY, CHECKOUT, INCIDENT_ID, fill
+from tests.unit.api.v1.found import ANOMALY, CHECKOUT, INCIDENT_ID, SUPPRESSION_ID, fill
 
 STREAM_ID = opaque(["logs", "checkout", "", "acme"])
 
@@ -53,12 +53,20 @@ ROWS = {
     "get_incident": Row(READ),
     "get_audit": Row(READ),
     "follow_anomalies": Row(READ),
+    "set_sensitivity": Row(Permission.CONFIGURE, {"significance": 0.001}, 202),
+    "suppose": Row(READ, {"significance": 0.001}),
+    "list_suppressions": Row(READ),
+    "add_suppression": Row(
+        ACT, {"purpose": "pattern", "service": "other"}, 201, lambda answer: b'"organization":"acme"' in answer.body
+    ),
+    "remove_suppression": Row(ACT),
     "send_events": Row(Permission.INGEST, {"event_type": "log", "data": "hello"}),
 }
 PARAMETERS = {
     "/v1/streams/{id}": STREAM_ID,
     "/v1/anomalies/{id}": ANOMALY.id,
     "/v1/incidents/{id}": INCIDENT_ID,
+    "/v1/suppressions/{id}": SUPPRESSION_ID,
 }
 ROUTES = {route.operation_id: route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)}
 

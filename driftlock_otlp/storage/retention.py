@@ -16,7 +16,16 @@ import structlog
 from driftlock_otlp.config.operation import AnomaliesConfig
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import anomalies, evidence, history, incidents, quarantine, suppressions, verdicts, windows
+from driftlock_otlp.storage import (
+    anomaly_course,
+    evidence,
+    history,
+    incidents,
+    quarantine,
+    suppressions,
+    verdicts,
+    windows,
+)
 from driftlock_otlp.storage.state import StateDatabase
 
 _QUARANTINE_S = 2.0
@@ -101,7 +110,7 @@ class Retention:
         oldest = now - int(kept.max_age * 1e9)
 
         def prune(connection: sqlite3.Connection) -> int:
-            count = anomalies.prune(connection, before_unix_nano=oldest, most=kept.max_count, most_rows=_MOST_ROWS)
+            count = anomaly_course.prune(connection, before_unix_nano=oldest, most=kept.max_count, most_rows=_MOST_ROWS)
             suppressions.prune(connection, oldest)
             if count:
                 incidents.prune(connection)

@@ -20,7 +20,16 @@ from driftlock_otlp.detection.incidents import Finding, Incident, IncidentJoiner
 from driftlock_otlp.detection.levels import Tick, severity_at
 from driftlock_otlp.interfaces import Clock
 from driftlock_otlp.model import Anomaly, AnomalyLevel, AnomalySeverity, AnomalyState, AnomalyWindow, ItemRange
-from driftlock_otlp.storage import anomalies, evidence, history, incidents, suppressions, verdicts, windows
+from driftlock_otlp.storage import (
+    anomalies,
+    anomaly_course,
+    evidence,
+    history,
+    incidents,
+    suppressions,
+    verdicts,
+    windows,
+)
 from driftlock_otlp.storage.incidents import StoredIncident
 from driftlock_otlp.storage.state import set_cursor
 from driftlock_otlp.worker import messages
@@ -102,7 +111,7 @@ class Recorder:
         heard = []
         for items in ranges:
             if items.anomaly_id not in standings:
-                standings[items.anomaly_id] = anomalies.standing(run.connection, items.anomaly_id)
+                standings[items.anomaly_id] = anomaly_course.standing(run.connection, items.anomaly_id)
             known = standings[items.anomaly_id]
             if known is not None and known[1]:
                 run.recorded.spared_items["suppressed"] += items.count
@@ -165,7 +174,7 @@ class _Run:
         return self.recorded
 
     def _open(self, found: Anomaly) -> None:
-        if anomalies.standing(self.connection, found.id) is not None:
+        if anomaly_course.standing(self.connection, found.id) is not None:
             return
         suppression = suppressions.covering(self.connection, found, found.detected_unix_nano)
         level = AnomalyLevel(found.level)
@@ -196,7 +205,7 @@ class _Run:
         level = max(AnomalyLevel(known.level), AnomalyLevel(window.level), key=lambda level: level.rank)
         severity = severity_at(level, _SEVERITIES[known.severity], _SEVERITIES[window.severity]).label
         end, count = window.end_unix_nano, window.window_count
-        if not anomalies.go_on(self.connection, known.id, end, count, severity):
+        if not anomaly_course.go_on(self.connection, known.id, end, count, severity):
             return
         anomaly = replace(
             known, state=AnomalyState.ONGOING.value, severity=severity, window_count=count, last_unix_nano=end
@@ -208,19 +217,19 @@ class _Run:
             self._write(anomaly, "suppression_ended", {})
         anomaly = self._raise(anomaly, level)
         anomaly = self._hear(anomaly, window.bits, end, is_odd=window.is_odd or not anomaly.incident_id)
-        if end - anomalies.told_unix_nano(self.connection, anomaly.id) >= self._update_nano:
+        if end - anomaly_course.told_unix_nano(self.connection, anomaly.id) >= self._update_nano:
             self._announcer.anomaly(self.connection, anomaly)
-            anomalies.set_told(self.connection, anomaly.id, end)
+            anomaly_course.set_told(self.connection, anomaly.id, end)
 
     def _resolve(self, anomaly_id: str, at_unix_nano: int, resolution: str) -> None:
-        if not anomalies.resolve(self.connection, anomaly_id, at_unix_nano, resolution):
+        if not anomaly_course.resolve(self.connection, anomaly_id, at_unix_nano, resolution):
             return
         anomaly = anomalies.get(self.connection, anomaly_id)
         if anomaly is None:
             return
         self._write(anomaly, "resolved", {"resolution": resolution, "windows": anomaly.window_count})
         self.recorded.resolved.append(anomaly)
-        if anomalies.told_unix_nano(self.connection, anomaly_id):
+        if anomaly_course.told_unix_nano(self.connection, anomaly_id):
             self._announcer.anomaly(self.connection, anomaly)
         for incident in incidents.resolve_ended(self.connection, [anomaly.incident_id], at_unix_nano):
             self._tell(incident, "resolved", anomaly)
@@ -291,7 +300,7 @@ class _Run:
         known = incidents.get(self.connection, incident_id)
         if known is None or incident_id == into:
             return
-        anomalies.move(self.connection, incident_id, into)
+        anomaly_course.move(self.connection, incident_id, into)
         gone = replace(known, state=_RESOLVED, resolved_unix_nano=known.last_unix_nano, title=f"Part of {into}")
         incidents.put(self.connection, gone)
         self._tell(gone, "resolved", anomaly)
@@ -303,7 +312,7 @@ class _Run:
             severity = severity_at(level, _SEVERITIES[anomaly.severity]).label
             anomaly = replace(anomaly, level=level.value, severity=severity)
             self._write(anomaly, "level_raised", {"from": before.value, "to": level.value, "severity": severity})
-        anomalies.put(self.connection, anomaly)
+        anomaly_course.put(self.connection, anomaly)
         return anomaly
 
     def _tell(self, incident: StoredIncident, change: str, anomaly: Anomaly) -> None:

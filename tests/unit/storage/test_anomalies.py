@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from driftlock_otlp.model import Anomaly, AnomalyStatus, Evidence, Signal, StreamKey
-from driftlock_otlp.storage import anomalies, history, quarantine
+from driftlock_otlp.storage import anomalies, anomaly_course, history, quarantine
 from driftlock_otlp.storage.anomalies import AnomalyFilter
 
 ANOMALY = Anomaly(
@@ -64,9 +64,9 @@ def test_anomaly_comes_back_exactly_as_it_was(connection: sqlite3.Connection) ->
 
 def test_replay_changes_nothing_of_what_is_known(connection: sqlite3.Connection) -> None:
     assert anomalies.record(connection, ANOMALY, NOW)
-    assert anomalies.go_on(connection, ANOMALY.id, ANOMALY.detected_unix_nano + 10, 2, "critical")
+    assert anomaly_course.go_on(connection, ANOMALY.id, ANOMALY.detected_unix_nano + 10, 2, "critical")
     assert not anomalies.record(connection, ANOMALY, NOW + 5)
-    assert not anomalies.go_on(connection, ANOMALY.id, ANOMALY.detected_unix_nano + 10, 2, "high")
+    assert not anomaly_course.go_on(connection, ANOMALY.id, ANOMALY.detected_unix_nano + 10, 2, "high")
     (known,) = anomalies.find(connection)
     assert (known.state, known.severity, known.window_count) == ("ongoing", "critical", 2)
     assert known.last_unix_nano == ANOMALY.detected_unix_nano + 10
@@ -75,12 +75,12 @@ def test_replay_changes_nothing_of_what_is_known(connection: sqlite3.Connection)
 def test_resolved_anomaly_is_not_opened_again_by_a_replay(connection: sqlite3.Connection) -> None:
     anomalies.record(connection, ANOMALY, NOW)
     assert anomalies.open_count(connection) == 1
-    assert anomalies.go_on(connection, ANOMALY.id, 1_700_000_050, 2, "high")
+    assert anomaly_course.go_on(connection, ANOMALY.id, 1_700_000_050, 2, "high")
     assert anomalies.open_count(connection) == 1
-    assert anomalies.resolve(connection, ANOMALY.id, 1_700_000_100, "recovered")
+    assert anomaly_course.resolve(connection, ANOMALY.id, 1_700_000_100, "recovered")
     assert not anomalies.record(connection, ANOMALY, NOW)
-    assert not anomalies.go_on(connection, ANOMALY.id, 1_700_000_150, 3, "high")
-    assert not anomalies.resolve(connection, ANOMALY.id, 9, "adopted")
+    assert not anomaly_course.go_on(connection, ANOMALY.id, 1_700_000_150, 3, "high")
+    assert not anomaly_course.resolve(connection, ANOMALY.id, 9, "adopted")
     known = anomalies.get(connection, ANOMALY.id)
     assert known is not None
     assert (known.state, known.resolved_unix_nano, known.resolution) == ("resolved", 1_700_000_100, "recovered")
@@ -88,8 +88,8 @@ def test_resolved_anomaly_is_not_opened_again_by_a_replay(connection: sqlite3.Co
 
 
 def test_unknown_anomaly_neither_goes_on_nor_ends(connection: sqlite3.Connection) -> None:
-    assert not anomalies.go_on(connection, "00", 1, 2, "low")
-    assert not anomalies.resolve(connection, "00", 1, "recovered")
+    assert not anomaly_course.go_on(connection, "00", 1, 2, "low")
+    assert not anomaly_course.resolve(connection, "00", 1, "recovered")
     assert anomalies.set_status(connection, "00", AnomalyStatus.DISMISSED, actor="local", at_unix_nano=1) is None
 
 
@@ -100,7 +100,7 @@ def test_status_and_state_are_independent_and_the_history_tells_who_said_so(conn
     )
     assert changed is not None
     assert (changed.state, changed.status) == ("open", "acknowledged")
-    anomalies.resolve(connection, ANOMALY.id, NOW, "recovered")
+    anomaly_course.resolve(connection, ANOMALY.id, NOW, "recovered")
     assert anomalies.get(connection, ANOMALY.id) == replace(
         changed, state="resolved", resolved_unix_nano=NOW, resolution="recovered"
     )
@@ -133,9 +133,9 @@ def test_filter_keeps_what_fits_everything_given_newest_first(connection: sqlite
     for number, (kind, service) in enumerate([("logs", "a"), ("logs", "b"), ("traces", "a"), ("logs", "a")]):
         changes = {"score": number / 10, "p_value": 0.1 / (number + 1), "explanation": f"Straße {number} is odd"}
         anomalies.record(connection, numbered(number, stream=StreamKey(kind, service), **changes), NOW)
-    anomalies.resolve(connection, f"{0:032x}", 5, "adopted")
-    anomalies.go_on(connection, f"{1:032x}", 2000, 2, "critical")
-    anomalies.put(connection, numbered(2, level="page", severity="high"))
+    anomaly_course.resolve(connection, f"{0:032x}", 5, "adopted")
+    anomaly_course.go_on(connection, f"{1:032x}", 2000, 2, "critical")
+    anomaly_course.put(connection, numbered(2, level="page", severity="high"))
     anomalies.set_status(connection, f"{3:032x}", AnomalyStatus.DISMISSED, actor="local", at_unix_nano=1)
     anomalies.record(
         connection, numbered(4, stream=StreamKey("gen_ai", "c", "", "acme"), incident_id="i", is_suppressed=True), NOW
@@ -203,8 +203,8 @@ def test_cursor_of_somebody_else_is_refused(connection: sqlite3.Connection, curs
 def test_event_times_beyond_what_sqlite_holds_are_kept(connection: sqlite3.Connection) -> None:
     strange = replace(ANOMALY, detected_unix_nano=(1 << 64) - 1, window_end_unix_nano=(1 << 64) - 1)
     anomalies.record(connection, strange, NOW)
-    anomalies.go_on(connection, strange.id, (1 << 64) - 1, 2, "high")
-    anomalies.resolve(connection, strange.id, (1 << 64) - 1, "recovered")
+    anomaly_course.go_on(connection, strange.id, (1 << 64) - 1, 2, "high")
+    anomaly_course.resolve(connection, strange.id, (1 << 64) - 1, "recovered")
     (known,) = anomalies.find(connection, AnomalyFilter(since_unix_nano=(1 << 64) - 1))
     assert known.detected_unix_nano == (1 << 64) - 1
 
@@ -213,7 +213,7 @@ def test_too_old_and_too_many_go_but_what_is_withheld_stays(connection: sqlite3.
     for number in range(6):
         anomalies.record(connection, numbered(number), NOW + number)
     for number in (1, 2, 3):
-        anomalies.resolve(connection, f"{number:032x}", 5, "recovered")
+        anomaly_course.resolve(connection, f"{number:032x}", 5, "recovered")
     quarantine.add(
         connection,
         position=0,
@@ -224,8 +224,8 @@ def test_too_old_and_too_many_go_but_what_is_withheld_stays(connection: sqlite3.
         item_count=1,
         now_unix_nano=NOW,
     )
-    assert anomalies.prune(connection, before_unix_nano=NOW + 2, most=9, most_rows=9) == 1
+    assert anomaly_course.prune(connection, before_unix_nano=NOW + 2, most=9, most_rows=9) == 1
     assert found(connection) == [5, 4, 3, 2, 1]
-    assert anomalies.prune(connection, before_unix_nano=NOW, most=2, most_rows=9) == 2
+    assert anomaly_course.prune(connection, before_unix_nano=NOW, most=2, most_rows=9) == 2
     assert found(connection) == [5, 4, 1]
     assert connection.execute("SELECT count(*) FROM anomaly_documents").fetchone() == (3,)

@@ -1,4 +1,4 @@
-"""The management HTTP server: Prometheus metrics, health, the live page and the management API, on the API port."""
+"""The management HTTP server on the API port: metrics, health, the live page, the dashboard and the management API."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from driftlock_otlp.api import pipelinez
+from driftlock_otlp.api.dashboard import Dashboard
 from driftlock_otlp.config.operation import ApiConfig
 from driftlock_otlp.http_listener import HttpListener
 from driftlock_otlp.lifecycle import Readiness
@@ -52,7 +53,11 @@ def build_app(
         status = 503 if missing else 200
         return JSONResponse({"ready": not missing, "waiting_for": missing}, status_code=status)
 
+    dashboard = Dashboard()
+
     def index(request: Request) -> Response:
+        if dashboard.is_built and "text/html" in request.headers.get("accept", ""):
+            return dashboard.page(request)
         paths = "\n".join(("/metrics", "/healthz", "/readyz", "/debug/pipelinez", "/v1/docs"))
         return PlainTextResponse(f"driftlock-otlp {version}\n\n{paths}\n")
 
@@ -70,6 +75,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/debug/pipelinez", live),
+            *dashboard.routes(),
             Mount("/", v1),
         ]
     )

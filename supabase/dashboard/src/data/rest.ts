@@ -8,6 +8,8 @@ import type {
   AnomalyDetail,
   AnomalyFilter,
   HistoryEntry,
+  Incident,
+  IncidentDetail,
   Page,
   Pipeline,
   Status,
@@ -19,10 +21,19 @@ import type {
 
 type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 
-const ABILITIES: ReadonlySet<Ability> = new Set<Ability>(["streams", "usage", "pipeline", "withheld", "bundle"]);
+const ABILITIES: ReadonlySet<Ability> = new Set<Ability>([
+  "incidents",
+  "streams",
+  "usage",
+  "pipeline",
+  "withheld",
+  "bundle",
+]);
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 const MOST_USAGE_PAGES = 10;
+/** Requests of which records are quoted. */
+const MOST_QUOTED = 5;
 
 export class RestSource implements Source {
   readonly home = "sidecar";
@@ -35,6 +46,10 @@ export class RestSource implements Source {
   constructor(base = "", fetcher: Fetch = (input, init) => fetch(input, init)) {
     this.#base = base;
     this.#fetch = fetcher;
+  }
+
+  get isSignedIn(): boolean {
+    return this.#key !== "";
   }
 
   async signIn({ secret }: Credentials): Promise<void> {
@@ -60,34 +75,45 @@ export class RestSource implements Source {
   }
 
   async anomaly(id: string): Promise<AnomalyDetail> {
-    return this.#json(`/v1/anomalies/${encodeURIComponent(id)}`);
+    return this.#json(`${anomaly(id)}?records=${MOST_QUOTED}`);
   }
 
-  async history(subject: string | null, limit: number, cursor?: string): Promise<Page<HistoryEntry>> {
+  async incidents(limit: number, cursor?: string): Promise<Page<Incident>> {
+    const found = await this.#json<{ incidents: Incident[]; next_cursor: string | null }>(
+      `/v1/incidents${query({ limit, cursor })}`,
+    );
+    return { rows: found.incidents, next: found.next_cursor };
+  }
+
+  async incident(id: string): Promise<IncidentDetail> {
+    return this.#json(`/v1/incidents/${encodeURIComponent(id)}`);
+  }
+
+  async audit(limit: number, cursor?: string): Promise<Page<HistoryEntry>> {
     const found = await this.#json<{ entries: HistoryEntry[]; next_cursor: string | null }>(
-      `/v1/audit${query({ subject: subject ?? undefined, limit, cursor })}`,
+      `/v1/audit${query({ limit, cursor })}`,
     );
     return { rows: found.entries, next: found.next_cursor };
   }
 
   async setStatus(id: string, status: Status, note: string): Promise<void> {
-    await this.#send("PATCH", `/v1/anomalies/${encodeURIComponent(id)}/status`, { status, note });
+    await this.#send("PATCH", `${anomaly(id)}/status`, { status, note });
   }
 
   async giveFeedback(id: string, verdict: Verdict, note: string): Promise<void> {
-    await this.#send("POST", `/v1/anomalies/${encodeURIComponent(id)}/feedback`, { verdict, note });
+    await this.#send("POST", `${anomaly(id)}/feedback`, { verdict, note });
   }
 
-  async release(id: string): Promise<void> {
-    await this.#send("POST", `/v1/anomalies/${encodeURIComponent(id)}/release`);
+  async release(id: string, note: string): Promise<number> {
+    return this.#decide(id, "release", note);
   }
 
-  async drop(id: string): Promise<void> {
-    await this.#send("POST", `/v1/anomalies/${encodeURIComponent(id)}/drop`);
+  async drop(id: string, note: string): Promise<number> {
+    return this.#decide(id, "drop", note);
   }
 
-  async bundle(id: string, format: "zip" | "pdf"): Promise<Blob> {
-    const answer = await this.#ask(`/v1/anomalies/${encodeURIComponent(id)}/evidence${query({ format })}`);
+  async evidence(id: string, format: "bundle" | "pdf"): Promise<Blob> {
+    const answer = await this.#ask(`${anomaly(id)}/evidence${query({ format })}`);
     return answer.blob();
   }
 
@@ -165,13 +191,13 @@ export class RestSource implements Source {
     return (await answer.json()) as T;
   }
 
-  async #send(method: string, path: string, body?: unknown): Promise<void> {
-    const init: RequestInit = { method };
-    if (body !== undefined) {
-      init.body = JSON.stringify(body);
-      init.headers = { "content-type": "application/json" };
-    }
-    await this.#ask(path, init);
+  async #decide(id: string, what: "release" | "drop", note: string): Promise<number> {
+    const answer = await this.#send("POST", `${anomaly(id)}/${what}`, { note });
+    return ((await answer.json()) as { items: number }).items;
+  }
+
+  async #send(method: string, path: string, body: unknown): Promise<Response> {
+    return this.#ask(path, { method, body: JSON.stringify(body), headers: { "content-type": "application/json" } });
   }
 
   async #ask(path: string, init: RequestInit = {}): Promise<Response> {
@@ -186,6 +212,10 @@ export class RestSource implements Source {
     if (answer.ok) return answer;
     throw new SourceError(kindOf(answer.status), await problemOf(answer));
   }
+}
+
+function anomaly(id: string): string {
+  return `/v1/anomalies/${encodeURIComponent(id)}`;
 }
 
 function kindOf(status: number): SourceError["kind"] {

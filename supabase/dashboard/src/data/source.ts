@@ -3,6 +3,8 @@ import type {
   AnomalyFilter,
   Anomaly,
   HistoryEntry,
+  Incident,
+  IncidentDetail,
   Page,
   Pipeline,
   Status,
@@ -13,7 +15,7 @@ import type {
 } from "./types";
 
 /** What a home can do beyond anomalies; pages and buttons for the rest are left out. */
-export type Ability = "streams" | "usage" | "pipeline" | "withheld" | "bundle";
+export type Ability = "incidents" | "streams" | "usage" | "pipeline" | "withheld" | "bundle";
 
 export type Connection = "connecting" | "live" | "lost";
 
@@ -42,19 +44,23 @@ export interface Credentials {
 export interface Source {
   readonly home: "sidecar" | "supabase";
   readonly abilities: ReadonlySet<Ability>;
+  readonly isSignedIn: boolean;
   /** Credentials are kept in memory alone. */
   signIn(credentials: Credentials): Promise<void>;
   signOut(): Promise<void>;
   anomalies(filter: AnomalyFilter, limit: number, cursor?: string): Promise<Page<Anomaly>>;
   anomaly(id: string): Promise<AnomalyDetail>;
-  history(subject: string | null, limit: number, cursor?: string): Promise<Page<HistoryEntry>>;
+  incidents(limit: number, cursor?: string): Promise<Page<Incident>>;
+  incident(id: string): Promise<IncidentDetail>;
+  /** Who did what. */
+  audit(limit: number, cursor?: string): Promise<Page<HistoryEntry>>;
   setStatus(id: string, status: Status, note: string): Promise<void>;
   giveFeedback(id: string, verdict: Verdict, note: string): Promise<void>;
-  /** Sends withheld records on after all. */
-  release(id: string): Promise<void>;
-  /** Deletes withheld records for good. */
-  drop(id: string): Promise<void>;
-  bundle(id: string, format: "zip" | "pdf"): Promise<Blob>;
+  /** Sends withheld records on after all; resolves with how many. */
+  release(id: string, note: string): Promise<number>;
+  /** Deletes withheld records for good; resolves with how many. */
+  drop(id: string, note: string): Promise<number>;
+  evidence(id: string, format: "bundle" | "pdf"): Promise<Blob>;
   streams(limit: number, cursor?: string): Promise<Page<Stream>>;
   stream(id: string, limit: number, before?: string): Promise<StreamDetail>;
   usage(by: "hour" | "day" | "total", since?: string): Promise<UsageRow[]>;

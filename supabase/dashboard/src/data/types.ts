@@ -37,10 +37,9 @@ export interface Anomaly {
   /** End of the last window that belongs to it. */
   last_at: string;
   resolved_at: string | null;
-  /** recovered or adopted; empty while it goes on. */
-  resolution: string;
-  window_start: string;
-  window_end: string;
+  /** recovered or adopted; null while it goes on. */
+  resolution: string | null;
+  /** Records in the window that raised it. */
   record_count: number;
   window_count: number;
   /** 0 to 1; 0.5 is the bar of an immediate alarm. */
@@ -49,20 +48,33 @@ export interface Anomaly {
   /** Calibrated surprise of the window. */
   bits: number;
   explanation: string;
+  /** Log template with the strongest evidence; empty if none. */
   template: string;
 }
 
-/** What one field of an anomalous window says. */
+/** What one column of an anomalous window says. */
 export interface Evidence {
-  field: string;
+  column: string;
+  /** pattern (which), volume (how many), value (how large) or sequence (in what order). */
   kind: string;
   bits: number;
-  sentence: string;
+  text: string;
   observed: string;
   expected: string;
 }
 
+/** The anomalous part of a request that is held, as OTLP/JSON. */
+export interface Quoted {
+  signal: "logs" | "metrics" | "traces";
+  /** withheld, or released and not sent yet. */
+  state: string;
+  items: number;
+  request: unknown;
+}
+
 export interface AnomalyDetail extends Anomaly {
+  window_start: string;
+  window_end: string;
   ncd: number;
   compression_ratio: number;
   baseline_compression_ratio: number;
@@ -70,26 +82,51 @@ export interface AnomalyDetail extends Anomaly {
   baseline_entropy_bits: number;
   baseline_windows: number;
   baseline_records: number;
+  /** Strongest first. */
   evidence: Evidence[];
   trace_id: string;
   span_id: string;
   related_trace_ids: string[];
-  detector: string;
+  /** Identity of the detector. */
+  fingerprint: string;
   compressor: string;
   /** What people last said of it; null if nothing. */
-  feedback: Verdict | null;
-  /** Records held back; null where nothing can be held back. */
-  withheld: { item_count: number; bytes: number } | null;
+  feedback: "false_alarm" | "confirmed" | null;
+  withheld_items: number;
+  released_items: number;
+  /** Some of what is held; null where quoting is off, or nothing can be held. */
+  records: Quoted[] | null;
   has_evidence_bundle: boolean;
+  /** Newest first. */
+  history: HistoryEntry[];
 }
 
 export interface HistoryEntry {
-  id: string;
+  /** Counts entries. */
+  seq: number;
   at: string;
+  /** driftlock, key:<id> of an API key, user:<id>, or local. */
   actor: string;
   action: string;
   subject: string;
   detail: Record<string, unknown>;
+}
+
+/** Anomalies of several streams that belong together. */
+export interface Incident {
+  id: string;
+  level: Level;
+  state: State;
+  title: string;
+  origin_anomaly_id: string;
+  started_at: string;
+  last_at: string;
+  resolved_at: string | null;
+}
+
+export interface IncidentDetail extends Incident {
+  /** Newest first. */
+  anomalies: Anomaly[];
 }
 
 export interface Window {
@@ -170,6 +207,6 @@ export interface AnomalyFilter {
   status?: Status;
   severity?: Severity;
   level?: Level;
-  incident?: string;
+  incident_id?: string;
   text?: string;
 }

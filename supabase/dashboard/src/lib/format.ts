@@ -15,7 +15,8 @@ export function count(value: number): string {
 
 /** `many(2, "window")` is "2 windows". */
 export function many(value: number, noun: string): string {
-  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+  const plural = noun.endsWith("y") ? `${noun.slice(0, -1)}ies` : `${noun}s`;
+  return `${count(value)} ${value === 1 ? noun : plural}`;
 }
 
 export function bytes(value: number): string {

@@ -120,7 +120,7 @@ export function SeverityMark({ severity, isShort = false }: { severity: Severity
   );
 }
 
-export function StateMark({ state, resolution }: { state: State; resolution?: string }) {
+export function StateMark({ state, resolution }: { state: State; resolution?: string | null }) {
   const isOver = state === "resolved";
   return (
     <span className={cx("inline-flex items-center gap-1.5 whitespace-nowrap", isOver ? "text-quiet" : "text-alarm")}>

@@ -26,7 +26,7 @@ def anomaly_row(anomaly: Anomaly, organization_id: str) -> Row:
     is_over = anomaly.state == AnomalyState.RESOLVED.value
     last = anomaly.last_unix_nano or anomaly.detected_unix_nano
     return {
-        "id": str(uuid.UUID(anomaly.id)),
+        "id": _uuid(anomaly.id),
         "organization_id": organization_id,
         "detected_at": _time(anomaly.detected_unix_nano),
         "service": _text(anomaly.stream.service),
@@ -68,7 +68,7 @@ def evidence_rows(anomaly: Anomaly, organization_id: str) -> list[Row]:
     """Return what the fields of an anomaly say, strongest first."""
     return [
         {
-            "anomaly_id": str(uuid.UUID(anomaly.id)),
+            "anomaly_id": _uuid(anomaly.id),
             "rank": rank,
             "organization_id": organization_id,
             "field": _text(item.column),
@@ -117,7 +117,7 @@ def status_row(entry: HistoryEntry, organization_id: str, source: uuid.UUID) -> 
         return None
     return {
         "id": str(uuid.uuid5(source, f"status\n{entry.seq}")),
-        "anomaly_id": str(uuid.UUID(entry.subject)),
+        "anomaly_id": _uuid(entry.subject),
         "organization_id": organization_id,
         "status": entry.detail.get("to"),
         "note": _text(str(entry.detail.get("note", "")))[:10_000],
@@ -136,10 +136,15 @@ def unix_nano(text: str) -> int:
 _MICROSECOND = datetime.resolution
 
 
+def _uuid(digits: str) -> str:
+    """Return 32 hex digits as a UUID is written."""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
 def _time(unix_nano_: int) -> str:
     """Return a timestamp in UTC, to the microsecond."""
     seconds, nanos = divmod(unix_nano_, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanos // 1000:06}+00:00"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{nanos // 1000:06}+00:00"
 
 
 def _number(value: float) -> float | str:
@@ -151,6 +156,8 @@ def _number(value: float) -> float | str:
 
 def _text(text: str) -> str:
     """Return `text` without what PostgreSQL cannot hold: the character 0 and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
 
 

@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz crash soak lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz crash soak supabase-test supabase-check lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -15,7 +15,7 @@ SOURCES := driftlock_otlp tests deploy hatch_build.py
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=\"...\"]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo "The first one that needs it sets up .venv; all it takes is Python 3.11 or newer."
 
@@ -82,6 +82,14 @@ crash: $(READY) ## Kill the sidecar under load and check every record: make cras
 
 soak: $(READY) ## Ask twice its capacity of the sidecar: make soak MINUTES=10
 	@$(PY) -m tests.soak --minutes $(or $(MINUTES),10)
+
+supabase-test: $(READY) ## Test the Supabase project on a PostgreSQL of its own
+	@$(PY) -m pytest tests/supabase $(ARGS)
+
+supabase-check: $(READY) ## Check a hosted project: SUPABASE_SECRET_KEY=… make supabase-check URL=https://…
+	@if [ -z "$(URL)" ] || [ -z "$$SUPABASE_SECRET_KEY" ]; then \
+	    echo "SUPABASE_SECRET_KEY=sb_secret_… make supabase-check URL=https://abcd.supabase.co" >&2; exit 2; fi
+	@$(PY) -m driftlock_otlp supabase check --config tests/supabase/hosted.yaml --set supabase.url="$(URL)" $(ARGS)
 
 lint: $(READY) ## Check style and formatting
 	@$(PY) -m ruff check $(SOURCES)

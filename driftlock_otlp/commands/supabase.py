@@ -115,7 +115,9 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     if arguments.action == "push":
         return _with_state(config, lambda state: _push(config.supabase, state, tries_again=arguments.again))
-    return _with_state(config, lambda state: _check(config.supabase, state))
+    if not config.supabase.is_on or (config.queue.path / STATE_FILE).exists():
+        return _with_state(config, lambda state: _check(config.supabase, state))
+    return asyncio.run(_check(config.supabase, None))  # A project can be looked at from anywhere.
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
@@ -187,7 +189,7 @@ async def _push(config: SupabaseConfig, state: _SharedState, *, tries_again: boo
     return 1 if refused else 0
 
 
-async def _check(config: SupabaseConfig, state: _SharedState) -> int:
+async def _check(config: SupabaseConfig, state: _SharedState | None) -> int:
     from driftlock_otlp.supabase.batch import TABLES  # noqa: PLC0415
     from driftlock_otlp.supabase.client import Project  # noqa: PLC0415
 
@@ -216,9 +218,11 @@ async def _check(config: SupabaseConfig, state: _SharedState) -> int:
                 table.add_row(name, cell(str(error), style="red"))
     finally:
         await project.close()
-    waiting, refused = await state.read(_depths)
-    table.add_row("waits to be sent", f"{waiting:,}")
-    table.add_row("was refused", cell(f"{refused:,}", style="red" if refused else ""))
+    refused = 0
+    if state is not None:
+        waiting, refused = await state.read(_depths)
+        table.add_row("waits to be sent", f"{waiting:,}")
+        table.add_row("was refused", cell(f"{refused:,}", style="red" if refused else ""))
     standard_output().print(table)
     return 0 if is_well and not refused else 1
 

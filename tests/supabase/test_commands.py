@@ -104,6 +104,10 @@ def test_check_says_that_all_is_well(project: Gateway, state: Path, capsys: pyte
     assert "usage_events is there, and the key may read it ok" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_project_can_be_checked_from_a_machine_without_a_sidecar(project: Gateway, tmp_path: Path) -> None:
+    assert run(["supabase", "check"], project, tmp_path / "none" / STATE_FILE) == 0
+
+
 def test_check_names_the_remedy(project: Gateway, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["supabase", "check"], project, state, "supabase.secret_key=sb_secret_other") == 1
     assert "supabase.secret_key" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
+import time
 
 from driftlock_otlp.commands.command import Command, add_config_arguments, load_config
 from driftlock_otlp.commands.database import state_database
@@ -18,7 +19,7 @@ from driftlock_otlp.commands.terminal import (
     time_text,
 )
 from driftlock_otlp.errors import ConfigError
-from driftlock_otlp.storage import quarantine
+from driftlock_otlp.storage import anomalies, history, quarantine
 
 _DESCRIPTION = """\
 The records of anomalous windows are withheld from the clean data (forward.policy: divert).
@@ -135,9 +136,21 @@ def _drop(arguments: argparse.Namespace) -> int:
 def _apply(connection: sqlite3.Connection, arguments: argparse.Namespace, *, is_release: bool) -> int:
     change = quarantine.release if is_release else quarantine.drop
     try:
-        return change(connection, None if arguments.all else arguments.id)
+        count = change(connection, None if arguments.all else arguments.id)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if count:
+        anomaly = None if arguments.all else anomalies.get(connection, arguments.id)
+        history.record(
+            connection,
+            at_unix_nano=time.time_ns(),
+            tenant=anomaly.stream.tenant if anomaly else "",
+            actor="local",
+            action="records_released" if is_release else "records_dropped",
+            subject="quarantine" if arguments.all else anomaly.id if anomaly else arguments.id.lower(),
+            detail={"items": count},
+        )
+    return count
 
 
 def _nothing(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from driftlock_otlp.commands import anomalies, config, evaluate, evidence, keys, quarantine, replay, run, supabase
+from driftlock_otlp.commands import (
+    anomalies,
+    baseline,
+    config,
+    evaluate,
+    evidence,
+    history,
+    keys,
+    quarantine,
+    replay,
+    run,
+    supabase,
+)
 from driftlock_otlp.commands.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -12,6 +24,8 @@ COMMANDS: tuple[Command, ...] = (
     anomalies.COMMAND,
     quarantine.COMMAND,
     evidence.COMMAND,
+    history.COMMAND,
+    baseline.COMMAND,
     keys.COMMAND,
     supabase.COMMAND,
     supabase.USAGE,

@@ -147,3 +147,17 @@ def test_wrong_filters_are_refused(
 def test_a_sidecar_that_never_ran_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["anomalies", "list", "--set", f"queue.path={tmp_path}"]) == 2
     assert "has the sidecar run with this queue.path?" in capsys.readouterr().err
+
+
+def test_status_is_set_and_shown_with_who_said_so(found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    note = ["--note", "deploy of 14:02"]
+    assert _run(capsys, "status", "3f2a", "acknowledged", *note, "--set", found) == "3f2a91c0: new -> acknowledged\n"
+    shown = _run(capsys, "show", "3f2a", "--set", found)
+    assert "acknowledged" in shown
+    assert "deploy of 14:02" in shown
+    document = json.loads(_run(capsys, "show", "3f2a", "--json", "--set", found))
+    assert (document["state"], document["status"], document["level"]) == ("open", "acknowledged", "notice")
+    assert [entry["actor"] for entry in document["history"]] == ["local"]
+    listed = _run(capsys, "list", "--status", "acknowledged", "--json", "--set", found)
+    assert [json.loads(line)["id"] for line in listed.splitlines()] == [FIRST.id]
+    assert main(["anomalies", "status", "ffff", "dismissed", "--set", found]) == 1

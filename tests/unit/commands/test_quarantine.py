@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from driftlock_otlp.__main__ import main
-from driftlock_otlp.storage import quarantine
+from driftlock_otlp.storage import history, quarantine
 from tests.unit.storage.test_quarantine import withhold
 
 
@@ -50,6 +50,8 @@ def test_one_anomaly_is_released(
     assert quarantine.withheld_items(connection) == 1
     main(["quarantine", "list", "--set", withheld])
     assert "being sent" in capsys.readouterr().out
+    (entry,) = history.entries(connection, tenant=None, limit=9)
+    assert (entry.actor, entry.action, entry.detail) == ("local", "records_released", {"items": 3})
 
 
 def test_everything_is_released(

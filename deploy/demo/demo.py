@@ -227,6 +227,9 @@ class Demo:
             await asyncio.sleep(1.0)
 
     def _on_event(self, event: AnomalyEvent) -> None:
+        if event.fact("state") != "open":
+            self._screen.say(f"{event.stream}: {event.id[:8]} is {event.fact('state')}.", "green")
+            return
         fault = next((fault for fault in self._faults if fault.explains(event)), None)
         self._screen.anomaly(event)
         if fault is None:

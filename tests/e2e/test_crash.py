@@ -159,7 +159,15 @@ async def test_a_crash_changes_neither_the_anomaly_nor_what_is_withheld(
     assert len(anomalies) == 1
 
     def received_events() -> list[Any]:
-        return [record for record in sink.records() if record.event_name == "driftlock.anomaly.detected"]
+        return [
+            record
+            for record in sink.records()
+            if record.event_name == "driftlock.anomaly.detected"
+            and any(
+                item.key == "driftlock.anomaly.state" and item.value.string_value == "open"
+                for item in record.attributes
+            )
+        ]
 
     await sidecar.wait_until(lambda: bool(received_events()), "no event has arrived")
     events = received_events()

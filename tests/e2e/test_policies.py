@@ -14,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from driftlock_otlp.model import Signal
 from driftlock_otlp.storage import quarantine
 from tests.doubles.otlp_sink import OtlpSink
+from tests.doubles.webhook_receiver import WebhookReceiver
 from tests.e2e.conftest import NewSidecar
 from tests.e2e.sidecar import Sidecar, exporter, small_windows
 from tests.e2e.traffic import START_UNIX_NANO, STEP_NANO, Traffic
@@ -33,9 +34,13 @@ class Scene:
     events: OtlpSink
 
     def event(self) -> LogRecord:
-        """Return the one event that was sent."""
-        (record,) = self.events.records()
-        return record
+        """Return the event of the anomaly's beginning; that of its end is of the same anomaly."""
+        begun, *_ = records = self.events.records()
+        states = [attributes(record)["driftlock.anomaly.state"] for record in records]
+        assert states == ["open", "resolved"][: len(states)]
+        assert len({attributes(record)["driftlock.anomaly.id"] for record in records}) == 1
+        assert len({attributes(record)["log.record.uid"] for record in records}) == len(records)
+        return begun
 
     def anomalous_window(self) -> int:
         """Return the number of the window that raised the alarm."""
@@ -76,9 +81,9 @@ async def fault(new_sidecar: NewSidecar, settings: dict[str, Any]) -> AsyncItera
             for _ in range(windows * WINDOW // 25):
                 await sidecar.send(Signal.LOGS, traffic.logs(25, share))
         await sidecar.settle()
-        await sidecar.wait_until(lambda: bool(events.records()), "no event")
+        await sidecar.wait_until(lambda: len(events.records()) >= 2, "no event of the beginning, or none of the end")
         yield Scene(sidecar, sink, events)
-        assert len(events.records()) == 1
+        assert len(events.records()) == 2
         await asyncio.to_thread(sidecar.assert_balanced)
 
 
@@ -136,7 +141,7 @@ async def test_the_event_says_what_where_and_why_exactly_once(new_sidecar: NewSi
         ]
         assert resource_logs.schema_url == "https://opentelemetry.io/schemas/1.30.0"
         await scene.sidecar.wait_until(
-            lambda: scene.sidecar.total("driftlock_events_total", outcome="sent") == 1, "the event is not counted"
+            lambda: scene.sidecar.total("driftlock_events_total", outcome="sent") == 2, "events are not counted"
         )
         assert await asyncio.to_thread(scene.sidecar.total, "driftlock_anomalies_total", kind="logs") == 1
         # The stream has recovered.
@@ -171,6 +176,29 @@ async def test_anomalous_records_go_to_a_destination_of_their_own(new_sidecar: N
                 assert quarantine.withheld_items(connection) == 0
 
 
+async def test_incident_calls_a_webhook_and_data_are_withheld_from_the_level_that_is_set(
+    new_sidecar: NewSidecar,
+) -> None:
+    async with WebhookReceiver("whsec") as receiver:
+        receiver.answer_next(503, 503)
+        settings = {
+            "forward": {"exporters": ["otlp_grpc"], "divert_from": "fleet"},
+            "webhooks": {"ops": {"url": receiver.url, "secret": "whsec", "level": "notice"}},
+        }
+        async with fault(new_sidecar, settings) as scene:
+            diverted = sorted(set(range(CALM + FAULTY + AFTER)) - set(windows_of(scene.sink.records())))
+            # It is lasting with its fourth window; the first ones have gone on as clean.
+            first = scene.anomalous_window()
+            assert first < diverted[0] <= first + 3
+            value = await asyncio.to_thread(scene.sidecar.total, "driftlock_spared_items_total", reason="level")
+            assert value == (diverted[0] - first) * WINDOW
+            calls = await receiver.wait_for(2)
+            assert [call["type"] for call in (calls[0], calls[-1])] == ["incident.opened", "incident.resolved"]
+            assert calls[-1]["incident"]["level"] == "fleet"
+            assert len({call["incident"]["id"] for call in calls}) == 1
+            assert receiver.refused == 0
+
+
 async def test_own_events_that_come_back_are_forwarded_but_not_scored(new_sidecar: NewSidecar) -> None:
     settings = {
         "forward": {"exporters": ["otlp_grpc"], "policy": "tag"},
@@ -185,7 +213,7 @@ async def test_own_events_that_come_back_are_forwarded_but_not_scored(new_sideca
                 return int(connection.execute("SELECT sum(record_count) FROM windows").fetchone()[0])
 
         before = await scored_records()
-        (payload,) = scene.events.payloads(Signal.LOGS)
+        payload, _ = scene.events.payloads(Signal.LOGS)
         for _ in range(3 * WINDOW):
             await sidecar.send(Signal.LOGS, payload)
         await scene.sink.wait_for_items(Signal.LOGS, TOTAL + 3 * WINDOW)

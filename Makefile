@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz crash soak supabase-test supabase-check lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-test supabase-check lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -76,6 +76,9 @@ bench: interop-build ## Measure beside the Collector and rotel, in turns: make b
 
 fuzz: $(READY) ## Fuzz what reads bytes from outside: make fuzz SECONDS=600
 	@$(PY) -m tests.fuzz.run --seconds $(or $(SECONDS),30)
+
+api-fuzz: $(READY) ## Make up requests from the OpenAPI: make api-fuzz SECONDS=600
+	@$(PY) -m tests.fuzz.api --seconds $(or $(SECONDS),60)
 
 crash: $(READY) ## Kill the sidecar under load and check every record: make crash N=100
 	@$(PY) -m tests.crash.run --kills $(or $(N),10) $(if $(SEED),--seed $(SEED))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import Counter
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -146,7 +148,14 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
-    return problems.of_http(error, request.scope[REQUEST_ID])
+    answer = problems.of_http(error, request.scope[REQUEST_ID])
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names those of the first route alone that has the path.
+        path = request.scope["path"]
+        routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+        methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+        answer.headers["allow"] = ", ".join(sorted(methods)) or answer.headers["allow"]
+    return answer
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

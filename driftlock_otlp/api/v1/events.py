@@ -133,5 +133,5 @@ def _converted(body: bytes, now_unix_nano: int, organization: str) -> Converted:
     if not events:
         raise HTTPException(422, "the list is empty")
     if len(events) > MOST_EVENTS:
-        raise HTTPException(413, f"more than {MOST_EVENTS} events; send them in several requests")
+        raise HTTPException(422, f"more than {MOST_EVENTS} events; send them in several requests")
     return convert(events, now_unix_nano, organization)

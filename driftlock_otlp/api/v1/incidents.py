@@ -104,7 +104,8 @@ async def get_audit(
     caller: Reader,
     backend: Backing,
     subject: Annotated[
-        str | None, Query(max_length=8192, description="Only what was done to this: an anomaly's id, say.")
+        str | None,
+        Query(max_length=8192, pattern="^[!-~]*$", description="Only what was done to this: an anomaly's id, say."),
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,

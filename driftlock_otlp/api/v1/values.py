@@ -36,7 +36,8 @@ SignalName = Literal["logs", "metrics", "traces", "gen_ai"]
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most to return.")]
 Cursor = Annotated[
-    str | None, Query(max_length=8192, description="`next_cursor` of the page before; without it, the first page.")
+    str | None,
+    Query(max_length=8192, pattern="^[!-~]*$", description="`next_cursor` of the page before; without, the first."),
 ]
 Identifier = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="32 hex digits.")]
 

@@ -83,7 +83,7 @@ async def test_pages_neither_repeat_nor_skip_while_more_is_found(api: Api) -> No
 @pytest.mark.parametrize("cursor", ["oops", "zz.1", "f" * 40 + ".1", "%00", "-1.1"])
 async def test_a_cursor_that_is_none_is_refused_or_finds_nothing(api: Api, cursor: str) -> None:
     answer = await api.get(f"/v1/anomalies?cursor={cursor}")
-    assert answer.status == 400 or answer.json["anomalies"] == []
+    assert answer.status in {400, 422} or answer.json["anomalies"] == []
 
 
 async def test_csv_has_the_same_rows_the_next_page_and_no_formulas(api: Api) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from driftlock_otlp.auth.roles import Role
 from driftlock_otlp.storage.state import StateDatabase
@@ -87,6 +88,8 @@ async def test_what_is_not_there_and_what_is_not_served_are_problems(api: Api) -
     refused = await api.call("DELETE", "/v1/version")
     assert_problem(refused, 405)
     assert refused.headers["allow"] == "GET"
+    assert (await api.call("PUT", "/v1/suppressions")).headers["allow"] == "GET, POST"
+    assert (await api.call("PUT", "/v1/docs")).headers["allow"] == "GET"
 
 
 async def test_each_mistake_in_a_request_is_named_and_not_repeated(api: Api) -> None:
@@ -112,7 +115,9 @@ async def test_a_failure_inside_is_a_problem_that_says_nothing_and_is_counted(ap
         raise ZeroDivisionError("secret")
 
     api.workers.look = fail  # type: ignore[method-assign]
-    answer = await api.get("/v1/streams")
+    with structlog.testing.capture_logs() as logs:
+        answer = await api.get("/v1/streams")
+    assert [line["event"] for line in logs] == ["request_failed"]
     assert_problem(answer, 500)
     assert b"secret" not in answer.body
     assert api.metrics.errors.labels("api")._value.get() == 1

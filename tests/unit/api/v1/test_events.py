@@ -121,7 +121,7 @@ async def test_a_wrong_event_is_named_by_its_index_and_the_others_are_taken(api:
         (b"[]", 422),
         (b"7", 422),
         (b'[{"event_type":"log","data":' + b"[" * 50 + b"]" * 50 + b"}]", 422),
-        (json.dumps([LOG] * 1001).encode(), 413),
+        (json.dumps([LOG] * 1001).encode(), 422),
         (b" " * ((4 << 20) + 1), 413),
     ],
 )

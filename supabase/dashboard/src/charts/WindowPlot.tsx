@@ -75,7 +75,7 @@ function options(
     cursor: { y: false, points: { size: 9 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => scale(measure, low, high) } },
     axes: [
-      { ...axis, space: 90 },
+      { ...axis, space: 90, values: (_, splits) => splits.map((at) => moment(at, splits)) },
       { ...axis, size: 52, ...(measure.unit ? { label: measure.unit, labelFont: font, labelSize: 18 } : {}) },
     ],
     series: [
@@ -134,6 +134,19 @@ function options(
       ],
     },
   };
+}
+
+const second = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** The clock as fine as the marks of the axis need it; the day where one begins. */
+function moment(at: number, splits: number[]): string {
+  const date = new Date(at * 1000);
+  const step = (splits[1] ?? at) - (splits[0] ?? at);
+  if (step >= 86_400) return day.format(date);
+  if (step < 60) return second.format(date);
+  return date.getHours() === 0 && date.getMinutes() === 0 ? day.format(date) : minute.format(date);
 }
 
 function scale(measure: Measure, low: number, high: number): [number, number] {

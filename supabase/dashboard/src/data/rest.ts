@@ -10,13 +10,16 @@ import type {
   HistoryEntry,
   Incident,
   IncidentDetail,
+  NewSuppression,
   Page,
   Pipeline,
   Status,
   Stream,
   StreamDetail,
+  Suppression,
   UsageRow,
   Verdict,
+  WhatIf,
 } from "./types";
 
 type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
@@ -28,6 +31,8 @@ const ABILITIES: ReadonlySet<Ability> = new Set<Ability>([
   "pipeline",
   "withheld",
   "bundle",
+  "sensitivity",
+  "suppressions",
 ]);
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
@@ -146,6 +151,28 @@ export class RestSource implements Source {
     return pipelineOf(await this.#json("/debug/pipelinez?format=json"));
   }
 
+  async whatIf(streamId: string, significance: number): Promise<WhatIf> {
+    const answer = await this.#send("POST", `/v1/streams/${encodeURIComponent(streamId)}/what-if`, { significance });
+    return (await answer.json()) as WhatIf;
+  }
+
+  async setSensitivity(streamId: string, significance: number | null): Promise<void> {
+    await this.#send("PUT", `/v1/streams/${encodeURIComponent(streamId)}/sensitivity`, { significance });
+  }
+
+  async suppressions(): Promise<Suppression[]> {
+    return (await this.#json<{ suppressions: Suppression[] }>("/v1/suppressions?limit=1000")).suppressions;
+  }
+
+  async suppress(what: NewSuppression): Promise<number> {
+    const answer = await this.#send("POST", "/v1/suppressions", what);
+    return ((await answer.json()) as { silenced: number }).silenced;
+  }
+
+  async endSuppression(id: string): Promise<void> {
+    await this.#ask(`/v1/suppressions/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+
   watch(onChange: () => void, onConnection: (connection: Connection) => void): () => void {
     const stop = new AbortController();
     void this.#follow(stop.signal, onChange, onConnection);
@@ -155,7 +182,7 @@ export class RestSource implements Source {
   async #follow(signal: AbortSignal, onChange: () => void, onConnection: (connection: Connection) => void) {
     let lastId = "";
     let pauseMs = FIRST_PAUSE_MS;
-    let isFirst = true;
+    // The first event says "connected": with it comes what changed since the page asked first.
     const read = eventReader((event) => {
       lastId = event.id || lastId;
       onChange();
@@ -167,9 +194,6 @@ export class RestSource implements Source {
         const answer = await this.#ask("/v1/anomalies/stream", { headers, signal });
         const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
         onConnection("live");
-        // What happened while nobody listened is not told without an id to resume from.
-        if (!isFirst && !lastId) onChange();
-        isFirst = false;
         pauseMs = FIRST_PAUSE_MS;
         while (reader) {
           const { done, value } = await reader.read();

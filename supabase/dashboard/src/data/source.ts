@@ -5,17 +5,20 @@ import type {
   HistoryEntry,
   Incident,
   IncidentDetail,
+  NewSuppression,
   Page,
   Pipeline,
   Status,
   Stream,
   StreamDetail,
+  Suppression,
   UsageRow,
   Verdict,
+  WhatIf,
 } from "./types";
 
 /** What a home can do beyond anomalies; pages and buttons for the rest are left out. */
-export type Ability = "incidents" | "streams" | "usage" | "pipeline" | "withheld" | "bundle";
+export type Ability = "incidents" | "streams" | "usage" | "pipeline" | "withheld" | "bundle" | "sensitivity" | "suppressions";
 
 export type Connection = "connecting" | "live" | "lost";
 
@@ -65,6 +68,15 @@ export interface Source {
   stream(id: string, limit: number, before?: string): Promise<StreamDetail>;
   usage(by: "hour" | "day" | "total", since?: string): Promise<UsageRow[]>;
   pipeline(): Promise<Pipeline>;
+  /** Judges stored windows again; changes nothing. */
+  whatIf(streamId: string, significance: number): Promise<WhatIf>;
+  /** null gives the configured one its place back. */
+  setSensitivity(streamId: string, significance: number | null): Promise<void>;
+  /** In force or to come, what ends first in front. */
+  suppressions(): Promise<Suppression[]>;
+  /** Resolves with how many anomalies that go on fall silent. */
+  suppress(what: NewSuppression): Promise<number>;
+  endSuppression(id: string): Promise<void>;
   /** Calls back when anomalies have changed, until the returned function is called. */
   watch(onChange: () => void, onConnection: (connection: Connection) => void): () => void;
 }

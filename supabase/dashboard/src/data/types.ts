@@ -210,3 +210,40 @@ export interface AnomalyFilter {
   incident_id?: string;
   text?: string;
 }
+
+/** What is not to be heard of: known already, or planned work. Empty parts take in everything. */
+export interface Suppression {
+  id: string;
+  purpose: "pattern" | "maintenance";
+  signal: Signal | null;
+  service: string;
+  name: string;
+  template: string;
+  begins: string | null;
+  /** null: for good. */
+  ends: string | null;
+  note: string;
+  created_by: string;
+}
+
+export interface NewSuppression {
+  purpose: Suppression["purpose"];
+  signal?: Signal;
+  service?: string;
+  name?: string;
+  template?: string;
+  /** Without it, for good; maintenance ends. */
+  ends?: string;
+  note?: string;
+}
+
+/** What another sensitivity would have made of a stream's last windows. */
+export interface WhatIf {
+  /** p-value at or below which a window is flagged: smaller is less sensitive. */
+  significance: number;
+  supposed_significance: number;
+  fired: number;
+  would_have_fired: number;
+  /** Oldest first. */
+  windows: { start: string; end: string; outcome: Outcome; bits: number; fires: boolean; would_fire: boolean }[];
+}

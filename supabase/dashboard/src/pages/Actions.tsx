@@ -79,6 +79,7 @@ export function Actions({ anomaly }: { anomaly: AnomalyDetail }) {
           A false alarm teaches the stream that this is normal; what is confirmed is never learned.
         </p>
       </fieldset>
+      {source.abilities.has("suppressions") && <Suppress anomaly={anomaly} note={note} isBusy={isBusy} run={run} />}
       {source.abilities.has("withheld") && <Withheld anomaly={anomaly} note={note} isBusy={isBusy} run={run} />}
       {source.abilities.has("bundle") && anomaly.has_evidence_bundle && <EvidenceFiles id={id} isBusy={isBusy} run={run} />}
       <p role="status" className="mt-3 text-sm font-medium empty:hidden">
@@ -90,6 +91,43 @@ export function Actions({ anomaly }: { anomaly: AnomalyDetail }) {
         </div>
       )}
     </Panel>
+  );
+}
+
+const SPANS: readonly (readonly [string, number])[] = [
+  ["1 hour", 1],
+  ["1 day", 24],
+  ["For good", 0],
+];
+
+/** Nobody is to hear of this pattern of this stream again, for a time or for good. */
+function Suppress({ anomaly, note, isBusy, run }: { anomaly: AnomalyDetail; note: string } & Doing) {
+  const source = useSource();
+  const { stream, template } = anomaly;
+  const suppress = (hours: number) =>
+    run(async () => {
+      await source.suppress({
+        purpose: "pattern",
+        signal: stream.signal,
+        service: stream.service,
+        name: stream.name,
+        template,
+        note,
+        ...(hours ? { ends: new Date(Date.now() + hours * 3_600_000).toISOString() } : {}),
+      });
+      return "Suppressed. The settings list it, and can end it.";
+    });
+  return (
+    <fieldset disabled={isBusy} className="mt-4">
+      <legend className="mb-1 text-sm font-medium">Say no more of {template ? "this pattern" : "this stream"}</legend>
+      <div className="grid grid-cols-3 gap-2">
+        {SPANS.map(([text, hours]) => (
+          <Button key={text} className="px-1" onClick={() => suppress(hours)}>
+            {text}
+          </Button>
+        ))}
+      </div>
+    </fieldset>
   );
 }
 

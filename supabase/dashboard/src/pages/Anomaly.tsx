@@ -1,19 +1,21 @@
 import type { ReactNode } from "react";
+import { useState } from "react";
 import { WindowChart } from "../charts/WindowChart";
 import type { AnomalyDetail, Evidence } from "../data/types";
 import { useSource } from "../lib/context";
-import { bits, count, many, number, probability, streamName, words } from "../lib/format";
+import { bits, many, number, probability, streamName, words } from "../lib/format";
 import { useQuery } from "../lib/query";
 import { markTemplate, readRecords } from "../lib/records";
 import { Link } from "../lib/router";
 import { lasted } from "../ui/anomalies";
 import { actionText, actorText, noteOf } from "../ui/history";
-import { Answer, Chip, Figure, LevelChip, Numbers, Panel, SeverityMark, StateMark, StatusChip, Table, Time } from "../ui/parts";
+import { Answer, Button, Chip, Figure, LevelChip, Numbers, Panel, SeverityMark, StateMark, StatusChip, Table, Time, cx } from "../ui/parts";
 import { Actions } from "./Actions";
 
 const SHOWN_WINDOWS = 120;
 const WINDOWS_AFTER = 20;
-const MOST_RECORDS = 25;
+const MOST_RECORDS = 50;
+const SHOWN_RECORDS = 8;
 const MOST_TRACES = 10;
 
 export function AnomalyPage({ id }: { id: string }) {
@@ -66,13 +68,16 @@ function Detail({ anomaly }: { anomaly: AnomalyDetail }) {
               </Link>
             </>
           )}
+          <a href="#what-to-do" className="ml-3 text-accent underline xl:hidden">
+            What to do
+          </a>
         </p>
       </header>
 
       <div className="grid gap-5 xl:grid-cols-[minmax(0,1fr)_20rem]">
         <div className="min-w-0 space-y-5">
           <dl className="grid grid-cols-2 gap-3 md:grid-cols-4">
-            <Figure label="Surprise" value={bits(anomaly.bits)} note={`1 in ${count(Math.round(2 ** Math.min(anomaly.bits, 60)))}`} />
+            <Figure label="Surprise" value={bits(anomaly.bits)} note="each bit halves the chance" />
             <Figure label="p-value" value={`≤ ${probability(anomaly.p_value)}`} note="among calm windows" />
             <Figure label="Score" value={number(anomaly.score, 3)} note="0.5 alarms at once" />
             <Figure label="Size" value={many(anomaly.window_count, "window")} note={`${many(anomaly.record_count, "record")} in the first`} />
@@ -81,7 +86,7 @@ function Detail({ anomaly }: { anomaly: AnomalyDetail }) {
           {source.abilities.has("streams") && <Timeline anomaly={anomaly} />}
           <Records anomaly={anomaly} />
         </div>
-        <aside className="min-w-0 space-y-5" aria-label="What to do, and what was done">
+        <aside id="what-to-do" className="min-w-0 space-y-5" aria-label="What to do, and what was done">
           <Actions anomaly={anomaly} />
           <History anomaly={anomaly} />
           <Facts anomaly={anomaly} />
@@ -113,9 +118,9 @@ function Why({ evidence }: { evidence: Evidence[] }) {
                 <code className="font-mono text-sm font-semibold break-all">{item.column}</code>{" "}
                 <span className="text-sm text-quiet">{item.kind}</span>
               </p>
-              <p className="tabular text-sm font-semibold">{bits(item.bits)}</p>
+              {item.bits > 0 && <p className="tabular text-sm font-semibold">{bits(item.bits)}</p>}
             </div>
-            <svg viewBox="0 0 100 2" preserveAspectRatio="none" className="mt-1 h-2 w-full overflow-hidden rounded-full" aria-hidden="true">
+            <svg viewBox="0 0 100 2" preserveAspectRatio="none" className={cx("mt-1 h-2 w-full overflow-hidden rounded-full", item.bits <= 0 && "hidden")} aria-hidden="true">
               <rect width="100" height="2" className="fill-sunken" />
               <rect width={(100 * Math.max(item.bits, 0)) / most} height="2" className="fill-accent" />
             </svg>
@@ -137,7 +142,7 @@ function Why({ evidence }: { evidence: Evidence[] }) {
           columns={[
             { title: "Column", cell: (item) => item.column },
             { title: "Kind", cell: (item) => item.kind },
-            { title: "Surprise", cell: (item) => bits(item.bits), isNumber: true },
+            { title: "Surprise", cell: (item) => (item.bits > 0 ? bits(item.bits) : "–"), isNumber: true },
             { title: "Expected", cell: (item) => item.expected || "–" },
             { title: "Observed", cell: (item) => item.observed || "–" },
           ]}
@@ -176,18 +181,18 @@ function Timeline({ anomaly }: { anomaly: AnomalyDetail }) {
 }
 
 function Records({ anomaly }: { anomaly: AnomalyDetail }) {
+  const [isWhole, setWhole] = useState(false);
   const records = anomaly.records ? readRecords(anomaly.records, MOST_RECORDS) : [];
   if (!records.length) return null;
+  const shown = isWhole ? records : records.slice(0, SHOWN_RECORDS);
   return (
     <Panel title="Withheld records" hint="Some of them. What the strongest template fixes is marked.">
       <ol className="divide-y divide-line">
-        {records.map((record, index) => (
-          <li key={index} className="py-2 text-sm">
-            <p className="flex flex-wrap gap-x-3 text-quiet">
-              {record.at && <Time at={record.at} />}
-              {record.label && <span className="font-semibold text-text">{record.label}</span>}
-            </p>
-            <p className="font-mono text-[13px] break-words">
+        {shown.map((record, index) => (
+          <li key={index} className="grid gap-x-4 py-1.5 text-sm sm:grid-cols-[5.5rem_3.5rem_minmax(0,1fr)]">
+            <span className="text-quiet">{record.at && <Time at={record.at} />}</span>
+            <span className="font-semibold">{record.label}</span>
+            <span className="font-mono text-[13px] break-words">
               {markTemplate(record.text, anomaly.template).map((piece, place) =>
                 piece.isMarked ? (
                   <mark key={place} className="rounded-sm bg-alarm-soft text-text underline decoration-alarm decoration-2 underline-offset-2">
@@ -197,15 +202,20 @@ function Records({ anomaly }: { anomaly: AnomalyDetail }) {
                   <span key={place}>{piece.text}</span>
                 ),
               )}
-            </p>
-            {record.attributes.length > 0 && (
-              <p className="font-mono text-xs break-all text-quiet">
-                {record.attributes.map(([key, value]) => `${key}=${value}`).join("  ")}
-              </p>
-            )}
+              {record.attributes.length > 0 && (
+                <span className="block text-xs break-all text-quiet">
+                  {record.attributes.map(([key, value]) => `${key}=${value}`).join("  ")}
+                </span>
+              )}
+            </span>
           </li>
         ))}
       </ol>
+      {records.length > SHOWN_RECORDS && (
+        <Button className="mt-3" aria-expanded={isWhole} onClick={() => setWhole(!isWhole)}>
+          {isWhole ? "Show fewer" : `Show ${records.length}`}
+        </Button>
+      )}
     </Panel>
   );
 }

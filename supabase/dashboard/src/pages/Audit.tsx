@@ -1,7 +1,7 @@
 import { useSource } from "../lib/context";
 import { usePages } from "../lib/pages";
 import { Link } from "../lib/router";
-import { anomalyPath } from "../ui/anomalies";
+import { anomalyPath, incidentPath } from "../ui/anomalies";
 import { actionText, actorText, noteOf } from "../ui/history";
 import { Answer, Button, Empty, PageTitle, Panel, Table, Time } from "../ui/parts";
 
@@ -32,7 +32,7 @@ export function AuditPage() {
                       title: "To",
                       cell: (entry) =>
                         ID.test(entry.subject) ? (
-                          <Link href={anomalyPath(entry.subject)} className="font-mono text-accent underline">
+                          <Link href={entry.action.startsWith("incident_") ? incidentPath(entry.subject) : anomalyPath(entry.subject)} className="font-mono text-accent underline">
                             {entry.subject.slice(0, 8)}
                           </Link>
                         ) : (

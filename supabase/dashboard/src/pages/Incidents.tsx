@@ -7,7 +7,7 @@ import { useSource } from "../lib/context";
 import { many, words } from "../lib/format";
 import { usePages } from "../lib/pages";
 import { Link, setSearch, useSearch } from "../lib/router";
-import { AnomalyLine } from "../ui/anomalies";
+import { AnomalyLine, incidentPath } from "../ui/anomalies";
 import { Answer, Button, Choice, Empty, Failure, PageTitle, Panel, Select, TextField } from "../ui/parts";
 
 const PAGE = 50;
@@ -216,7 +216,7 @@ function List({
                 {many(new Set(group.rows.map((anomaly) => anomaly.stream.id)).size, "stream")}
               </p>
               {source.abilities.has("incidents") && (
-                <Link href={`/incidents/${group.incident}`} className="text-accent underline">
+                <Link href={incidentPath(group.incident)} className="text-accent underline">
                   How it went
                 </Link>
               )}

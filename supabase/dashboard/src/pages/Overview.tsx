@@ -10,24 +10,25 @@ import { Answer, Chip, Empty, Failure, Figure, Numbers, PageTitle, Panel, Table 
 
 const REFRESH_MS = 5_000;
 const SHOWN_OPEN = 6;
+const SHOWN_OVER = 3;
 const SHOWN_STREAMS = 24;
 const SHOWN_WINDOWS = 60;
 
 export function OverviewPage() {
   const source = useSource();
-  const goingOn = useQuery("overview-open", async () => {
-    const [open, ongoing] = await Promise.all([
+  const found = useQuery("overview-open", async () => {
+    const [open, ongoing, over] = await Promise.all([
       source.anomalies({ state: "open" }, 50),
       source.anomalies({ state: "ongoing" }, 50),
+      source.anomalies({ state: "resolved" }, SHOWN_OVER),
     ]);
     const rows = [...open.rows, ...ongoing.rows];
-    return { rows: rows.sort(byImportance), isMore: Boolean(open.next ?? ongoing.next) };
+    return { rows: rows.sort(byImportance), isMore: Boolean(open.next ?? ongoing.next), over: over.rows };
   });
   return (
     <>
       <PageTitle title="Overview" />
       <div className="space-y-5">
-        {source.abilities.has("pipeline") && <PipelineFigures />}
         <Panel
           title="Going on now"
           hint="Anomalies that have not ended, most serious first."
@@ -37,10 +38,11 @@ export function OverviewPage() {
             </Link>
           }
         >
-          <Answer query={goingOn} what="open anomalies">
-            {({ rows, isMore }) => <GoingOn rows={rows} isMore={isMore} />}
+          <Answer query={found} what="open anomalies">
+            {(shown) => <GoingOn {...shown} />}
           </Answer>
         </Panel>
+        {source.abilities.has("pipeline") && <PipelineFigures />}
         {source.abilities.has("streams") && <StreamMultiples />}
       </div>
     </>
@@ -57,18 +59,16 @@ function byImportance(first: Anomaly, second: Anomaly): number {
   );
 }
 
-function GoingOn({ rows, isMore }: { rows: Anomaly[]; isMore: boolean }) {
-  if (!rows.length) return <Empty title="Nothing odd is going on">Every stream that is watched looks like itself.</Empty>;
+function GoingOn({ rows, isMore, over }: { rows: Anomaly[]; isMore: boolean; over: Anomaly[] }) {
   const rest = rows.length - SHOWN_OPEN;
+  const lately = over.slice(0, Math.max(SHOWN_OVER - rows.length, 0));
   return (
     <>
-      <ul className="-mx-2 divide-y divide-line">
-        {rows.slice(0, SHOWN_OPEN).map((anomaly) => (
-          <li key={anomaly.id}>
-            <AnomalyLine anomaly={anomaly} />
-          </li>
-        ))}
-      </ul>
+      {rows.length ? (
+        <Lines rows={rows.slice(0, SHOWN_OPEN)} />
+      ) : (
+        <Empty title="Nothing odd is going on">Every stream that is watched looks like itself.</Empty>
+      )}
       {(rest > 0 || isMore) && (
         <p className="mt-2 text-sm">
           <Link href="/incidents" className="text-accent underline">
@@ -76,7 +76,25 @@ function GoingOn({ rows, isMore }: { rows: Anomaly[]; isMore: boolean }) {
           </Link>
         </p>
       )}
+      {lately.length > 0 && (
+        <>
+          <h3 className="mt-4 border-t border-line pt-4 text-sm font-semibold">Lately over</h3>
+          <Lines rows={lately} />
+        </>
+      )}
     </>
+  );
+}
+
+function Lines({ rows }: { rows: Anomaly[] }) {
+  return (
+    <ul className="-mx-2 divide-y divide-line">
+      {rows.map((anomaly) => (
+        <li key={anomaly.id}>
+          <AnomalyLine anomaly={anomaly} />
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -108,7 +126,7 @@ function PipelineFigures() {
       {failing.map((queue) => (
         <Alarm key={queue.destination} text={`${queue.destination} does not take data: ${queue.last_error}`} />
       ))}
-      <dl className="grid grid-cols-2 gap-3 md:grid-cols-3 xl:grid-cols-5">
+      <dl className="grid grid-cols-2 gap-3 *:last:col-span-2 md:grid-cols-5 md:*:last:col-span-1">
         <Figure
           label="Coming in"
           value={rate === null ? count(now.accepted_items) : `${count(Math.round(rate))}/s`}
@@ -119,7 +137,7 @@ function PipelineFigures() {
           value={count(now.stream_count)}
           note={now.warming_up_count ? `${count(now.warming_up_count)} warming up` : "all may alarm"}
         />
-        <Figure label="Detection lag" value={duration(now.lag_s)} note="age of the oldest record without a verdict" />
+        <Figure label="Detection lag" value={duration(now.lag_s)} note="oldest record without a verdict" />
         <Figure label="Durable log" value={bytes(now.log_held_bytes)} note={`of ${bytes(now.log_max_bytes)} at most`} />
         <Figure
           label="Withheld"

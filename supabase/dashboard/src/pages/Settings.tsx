@@ -2,6 +2,7 @@ import { useState } from "react";
 import { useSource } from "../lib/context";
 import { useQuery } from "../lib/query";
 import { type Theme, chooseTheme, chosenTheme } from "../lib/theme";
+import { Suppressions } from "./Suppressions";
 import { Button, Choice, PageTitle, Panel } from "../ui/parts";
 
 export function SettingsPage() {
@@ -10,7 +11,7 @@ export function SettingsPage() {
   return (
     <>
       <PageTitle title="Settings" />
-      <div className="max-w-2xl space-y-5">
+      <div className="max-w-3xl space-y-5">
         <Panel title="Appearance">
           <Choice
             label="Colours"
@@ -46,6 +47,7 @@ export function SettingsPage() {
             </p>
           )}
         </Panel>
+        {source.abilities.has("suppressions") && <Suppressions />}
         {source.abilities.has("pipeline") && <About />}
       </div>
     </>

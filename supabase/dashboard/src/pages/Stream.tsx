@@ -1,3 +1,4 @@
+import { Sensitivity } from "./Sensitivity";
 import { WindowChart } from "../charts/WindowChart";
 import { useSource } from "../lib/context";
 import { count, many, streamName } from "../lib/format";
@@ -64,6 +65,7 @@ export function StreamPage({ id }: { id: string }) {
                 <Empty title="No window has closed yet" />
               )}
             </Panel>
+            {source.abilities.has("sensitivity") && <Sensitivity streamId={detail.id} />}
             <StreamAnomalies service={detail.service} streamId={detail.id} />
           </div>
         )}

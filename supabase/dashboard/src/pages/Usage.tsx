@@ -7,7 +7,7 @@ import { Answer, Choice, Empty, Figure, Numbers, PageTitle, Panel, Table, cx } f
 
 const REFRESH_MS = 10_000;
 const HOUR_MS = 3_600_000;
-const SPANS = { hour: 48, day: 31 } as const;
+const SPANS = { hour: 24, day: 31 } as const;
 const SIGNALS = [
   ["logs", "fill-accent", "log records"],
   ["metrics", "fill-low", "data points"],
@@ -58,7 +58,7 @@ export function UsagePage() {
         </section>
         <Panel
           title="Over time"
-          hint={by === "hour" ? "The last two days, by hour." : "The last month, by day (UTC)."}
+          hint={by === "hour" ? "The last 24 hours." : "The last 31 days (UTC)."}
           aside={
             <div className="flex flex-wrap gap-2">
               <Choice label="Unit" value={unit} options={[["items", "Items"], ["bytes", "Bytes"], ["requests", "Requests"]]} onChange={setUnit} />

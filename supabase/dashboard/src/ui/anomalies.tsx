@@ -7,6 +7,10 @@ export function anomalyPath(id: string): string {
   return `/anomalies/${id}`;
 }
 
+export function incidentPath(id: string): string {
+  return `/incidents/${id}`;
+}
+
 export function lasted(anomaly: Anomaly): string {
   return duration(secondsBetween(anomaly.detected_at, anomaly.resolved_at ?? anomaly.last_at));
 }

@@ -51,6 +51,17 @@ comment on column public.subscriptions.past_due_since is 'Since when a payment h
 comment on column public.subscriptions.stripe_subscription_id is 'Stripe''s id of it; empty for plans without a price.';
 comment on column public.subscriptions.updated_at is 'When Stripe last said so.';
 
+create or replace function driftlock.plan_of(s public.subscriptions) returns text language sql stable set search_path = '' as $$
+    select case
+        when s.status in ('trialing', 'active') then s.plan_id
+        -- A payment that failed is given two weeks.
+        when s.status = 'past_due' and coalesce(s.past_due_since, now()) > now() - interval '14 days' then s.plan_id
+        else 'free' end
+$$;
+comment on function driftlock.plan_of is 'The plan that a subscription gives now: its own while it is paid for, or a payment is late by less than 14 days.';
+revoke all on function driftlock.plan_of from public, anon;
+grant execute on function driftlock.plan_of to authenticated, service_role;
+
 create table if not exists public.billing_customers (
     organization_id uuid primary key references public.organizations (id) on delete cascade,
     stripe_customer_id text not null unique,
@@ -143,3 +154,78 @@ create policy "nobody reads webhooks" on public.stripe_events for select to auth
 drop policy if exists "members read alerts" on public.quota_alerts;
 create policy "members read alerts" on public.quota_alerts for select to authenticated
     using (organization_id = any (array(select driftlock.my_organizations())));
+
+-- Stripe's events: the effect of one and the row that says it had it are one transaction, so that an event that is
+-- delivered again changes nothing, and one that failed is tried again as a whole. Events may come in any order: of two
+-- about the same thing the one that Stripe made later counts.
+create or replace function public.apply_stripe_event(event jsonb) returns text
+language plpgsql security definer set search_path = '' as $$
+declare
+    object jsonb := event #> '{data,object}';
+    made timestamptz := to_timestamp((event ->> 'created')::bigint);
+    kind text := event ->> 'type';
+    organization uuid;
+begin
+    insert into public.stripe_events (id, type, payload) values (event ->> 'id', kind, event) on conflict do nothing;
+    if not found then
+        return 'known';
+    end if;
+    if kind = 'checkout.session.completed' then
+        insert into public.billing_customers (organization_id, stripe_customer_id)
+        values ((object ->> 'client_reference_id')::uuid, object ->> 'customer')
+        on conflict (organization_id) do update set stripe_customer_id = excluded.stripe_customer_id;
+        return 'applied';
+    end if;
+    if kind !~ '^(customer\.subscription\.(created|updated|deleted|paused|resumed)|invoice\.(created|finalized|paid|payment_failed|voided|marked_uncollectible))$' then
+        return 'ignored';
+    end if;
+    organization := coalesce(
+        (object #>> '{metadata,organization_id}')::uuid,
+        (select c.organization_id from public.billing_customers c where c.stripe_customer_id = object ->> 'customer'));
+    if organization is null then
+        -- The checkout that says whose it is has not come yet; Stripe tries again.
+        raise exception 'no organisation has the customer %', object ->> 'customer' using errcode = 'no_data_found';
+    end if;
+    if kind like 'customer.subscription.%' then
+        insert into public.subscriptions as s (
+            organization_id, plan_id, status, current_period_start, current_period_end, trial_end, cancel_at,
+            past_due_since, stripe_subscription_id, updated_at)
+        values (
+            organization, object #>> '{items,data,0,price,lookup_key}', object ->> 'status',
+            -- Since API version 2025-03-31 the period is the item's.
+            to_timestamp(coalesce(object #>> '{items,data,0,current_period_start}', object ->> 'current_period_start')::bigint),
+            to_timestamp(coalesce(object #>> '{items,data,0,current_period_end}', object ->> 'current_period_end')::bigint),
+            to_timestamp((object ->> 'trial_end')::bigint), to_timestamp((object ->> 'cancel_at')::bigint),
+            case when object ->> 'status' in ('past_due', 'unpaid') then made end, object ->> 'id', made)
+        on conflict (organization_id) do update set
+            plan_id = excluded.plan_id, status = excluded.status, current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end, trial_end = excluded.trial_end,
+            cancel_at = excluded.cancel_at, stripe_subscription_id = excluded.stripe_subscription_id,
+            past_due_since = case when excluded.past_due_since is not null
+                then coalesce(s.past_due_since, excluded.past_due_since) end,
+            updated_at = excluded.updated_at
+        -- What was overtaken changes nothing, nor does the end of a subscription that another has followed.
+        where s.updated_at <= excluded.updated_at
+            and not (excluded.status in ('canceled', 'incomplete_expired')
+                     and s.stripe_subscription_id is distinct from excluded.stripe_subscription_id);
+    else
+        insert into public.invoices as i (
+            id, organization_id, status, amount_due_cents, amount_paid_cents, currency, period_start, period_end, page_url,
+            created_at)
+        values (
+            object ->> 'id', organization, object ->> 'status', (object ->> 'amount_due')::bigint,
+            (object ->> 'amount_paid')::bigint, object ->> 'currency', to_timestamp((object ->> 'period_start')::bigint),
+            to_timestamp((object ->> 'period_end')::bigint), object ->> 'hosted_invoice_url',
+            to_timestamp((object ->> 'created')::bigint))
+        on conflict (id) do update set
+            status = excluded.status, amount_due_cents = excluded.amount_due_cents,
+            amount_paid_cents = excluded.amount_paid_cents, page_url = excluded.page_url
+        -- An invoice that is paid or given up does not become open again.
+        where i.status in ('draft', 'open') and not (i.status = 'open' and excluded.status = 'draft');
+    end if;
+    return 'applied';
+end
+$$;
+comment on function public.apply_stripe_event is 'Lets a verified event of Stripe take effect, once; returns applied, known or ignored. For the service alone.';
+revoke all on function public.apply_stripe_event from public, anon, authenticated;
+grant execute on function public.apply_stripe_event to service_role;

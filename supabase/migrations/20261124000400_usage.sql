@@ -87,8 +87,7 @@ begin
     select monthly.organization_id, monthly.month, threshold.percent
     from monthly
     left join public.subscriptions s on s.organization_id = monthly.organization_id
-        and s.status in ('trialing', 'active', 'past_due')
-    join public.plans p on p.id = coalesce(s.plan_id, 'free')
+    join public.plans p on p.id = coalesce(driftlock.plan_of(s), 'free')
     cross join (values (70), (90), (100)) threshold (percent)
     where monthly.items::numeric * 100 >= p.included_items::numeric * threshold.percent
     order by 1, 2, 3
@@ -111,11 +110,68 @@ create or replace view public.usage_this_month with (security_invoker = true) as
            p.price_cents + ceil(greatest(coalesce(u.items, 0) - p.included_items, 0)
                * coalesce(p.overage_cents_per_million, 0) / 1000000.0) as estimated_cents
     from public.organizations o
-    left join public.subscriptions s on s.organization_id = o.id and s.status in ('trialing', 'active', 'past_due')
-    join public.plans p on p.id = coalesce(s.plan_id, 'free')
+    left join public.subscriptions s on s.organization_id = o.id
+    join public.plans p on p.id = coalesce(driftlock.plan_of(s), 'free')
     left join public.usage_monthly u on u.organization_id = o.id
         and u.month = date_trunc('month', now() at time zone 'UTC')::date;
 comment on view public.usage_this_month is 'What each organisation has used of its plan this month, and what that will cost.';
+
+create table if not exists public.stripe_reports (
+    identifier text primary key,
+    organization_id uuid not null references public.organizations (id),
+    hour timestamptz not null,
+    items bigint not null check (items > 0),
+    made_at timestamptz not null default now(),
+    sent_at timestamptz
+);
+create index if not exists stripe_reports_by_hour on public.stripe_reports (organization_id, hour);
+create index if not exists stripe_reports_unsent on public.stripe_reports (hour) where sent_at is null;
+comment on table public.stripe_reports is 'Usage as it is told to Stripe: meter events with identifiers, so that a repeat counts once there.';
+comment on column public.stripe_reports.identifier is 'Organisation, hour, and how many items of the hour were in reports before.';
+comment on column public.stripe_reports.organization_id is 'Whose.';
+comment on column public.stripe_reports.hour is 'Beginning of the hour.';
+comment on column public.stripe_reports.items is 'Items that it tells of.';
+comment on column public.stripe_reports.made_at is 'When it was made.';
+comment on column public.stripe_reports.sent_at is 'When Stripe had it; empty until then.';
+
+-- Reports are kept before they are sent: whoever crashes in between sends the same again, under the same identifier.
+create or replace function public.take_stripe_reports(until_hour timestamptz default date_trunc('hour', now(), 'UTC'))
+returns table (identifier text, stripe_customer_id text, hour timestamptz, items bigint)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+    perform pg_advisory_xact_lock(1146244171);
+    insert into public.stripe_reports (identifier, organization_id, hour, items)
+    select format('%s:%s:%s', used.organization_id, extract(epoch from used.hour)::bigint, coalesce(told.items, 0)),
+           used.organization_id, used.hour, used.items - coalesce(told.items, 0)
+    from (
+        select h.organization_id, h.hour, sum(h.items)::bigint as items from public.usage_hourly h
+        join public.billing_customers c using (organization_id)
+        -- Stripe takes no meter event older than 35 days.
+        where h.hour < until_hour and h.hour > now() - interval '34 days'
+        group by 1, 2
+    ) used
+    left join (
+        select r.organization_id, r.hour, sum(r.items)::bigint as items from public.stripe_reports r group by 1, 2
+    ) told using (organization_id, hour)
+    where used.items > coalesce(told.items, 0)
+    on conflict do nothing;
+    return query select r.identifier, c.stripe_customer_id, r.hour, r.items
+        from public.stripe_reports r join public.billing_customers c using (organization_id)
+        where r.sent_at is null order by r.hour, r.identifier limit 1000;
+end
+$$;
+comment on function public.take_stripe_reports is 'Makes reports of the usage of whole hours that is in none yet, and returns those that are not sent. For the service alone.';
+revoke all on function public.take_stripe_reports from public, anon, authenticated;
+grant execute on function public.take_stripe_reports to service_role;
+
+create or replace function public.stripe_reports_sent(identifiers text[]) returns void
+language sql security definer set search_path = '' as $$
+    update public.stripe_reports set sent_at = now() where identifier = any (identifiers) and sent_at is null
+$$;
+comment on function public.stripe_reports_sent is 'Says that Stripe has these reports. For the service alone.';
+revoke all on function public.stripe_reports_sent from public, anon, authenticated;
+grant execute on function public.stripe_reports_sent to service_role;
 
 create or replace function driftlock.keep_house(
     today date default (now() at time zone 'UTC')::date,
@@ -177,15 +233,20 @@ alter table public.usage_events enable row level security;
 alter table public.usage_events_other enable row level security;
 alter table public.usage_hourly enable row level security;
 alter table public.usage_monthly enable row level security;
+alter table public.stripe_reports enable row level security;
 
-revoke all on public.usage_events, public.usage_events_other, public.usage_hourly, public.usage_monthly,
+revoke all on public.stripe_reports, public.usage_events, public.usage_events_other, public.usage_hourly, public.usage_monthly,
     public.usage_this_month from anon, authenticated, service_role;
 grant select, insert on public.usage_events to service_role;
 grant select on public.usage_hourly, public.usage_monthly, public.usage_this_month to authenticated, service_role;
-grant select on public.usage_events to authenticated;
+grant select on public.usage_events, public.stripe_reports to authenticated;
+grant select on public.stripe_reports to service_role;
 
 drop policy if exists "admins read usage events" on public.usage_events;
 create policy "admins read usage events" on public.usage_events for select to authenticated
+    using (organization_id = any (array(select driftlock.my_organizations(array['owner', 'admin']))));
+drop policy if exists "admins read what Stripe is told" on public.stripe_reports;
+create policy "admins read what Stripe is told" on public.stripe_reports for select to authenticated
     using (organization_id = any (array(select driftlock.my_organizations(array['owner', 'admin']))));
 drop policy if exists "members read hourly usage" on public.usage_hourly;
 create policy "members read hourly usage" on public.usage_hourly for select to authenticated

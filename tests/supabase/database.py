@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -105,12 +106,8 @@ def running_server() -> Iterator[Server]:
         yield Server(folder)
     finally:
         if process is not None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.send_signal(signal.SIGQUIT)  # At once: nothing of it is kept.
+            process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
 

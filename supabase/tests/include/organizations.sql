@@ -54,3 +54,5 @@ insert into stripe_events (id, type, payload) values ('evt_1', 'invoice.paid', '
 insert into usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests)
 select gen_random_uuid(), '2026-11-01 12:00Z', id, '00000000-0000-4000-8000-0000000000f1', 'logs', 0, 200000000, 1, 1
 from organizations;
+insert into stripe_reports (identifier, organization_id, hour, items)
+select id || ':0', id, '2026-11-01 12:00Z', 5 from organizations;

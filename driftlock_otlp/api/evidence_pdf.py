@@ -20,7 +20,8 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
-from driftlock_otlp.windowing.evidence import Bundle, Check
+from driftlock_otlp.windowing.bundle import Bundle
+from driftlock_otlp.windowing.evidence import Check
 
 _INK = colors.HexColor("#1f2937")
 _QUIET = colors.HexColor("#9ca3af")

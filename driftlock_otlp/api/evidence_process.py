@@ -48,7 +48,8 @@ def main() -> None:
     """Read a bundle, write the PDF."""
     from driftlock_otlp.api.evidence_pdf import evidence_pdf  # noqa: PLC0415 - only this process needs its library
     from driftlock_otlp.detection.compressor import new_compressor  # noqa: PLC0415
-    from driftlock_otlp.windowing.evidence import read_bundle, verify  # noqa: PLC0415
+    from driftlock_otlp.windowing.bundle import read_bundle  # noqa: PLC0415
+    from driftlock_otlp.windowing.evidence import verify  # noqa: PLC0415
 
     bundle = read_bundle(sys.stdin.buffer.read())
     compressor = new_compressor("zstd" if bundle.json("settings.json")["compressor"].startswith("zstd") else "auto")

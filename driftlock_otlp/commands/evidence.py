@@ -14,7 +14,8 @@ from driftlock_otlp.commands.terminal import cell, counted, plain_table, standar
 from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.errors import ConfigError, InputError
 from driftlock_otlp.storage import anomalies, evidence
-from driftlock_otlp.windowing.evidence import Bundle, Check, read_bundle, verify
+from driftlock_otlp.windowing.bundle import Bundle, read_bundle
+from driftlock_otlp.windowing.evidence import Check, verify
 
 _DESCRIPTION = """\
 Take out and check the evidence of anomalies.

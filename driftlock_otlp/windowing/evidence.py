@@ -24,19 +24,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
-import json
 import math
 import secrets
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from driftlock_otlp.detection.columns import Category, Columns, Counts, Number
 from driftlock_otlp.detection.compressor import Compressor
@@ -44,46 +38,28 @@ from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.scores import ALGORITHM, DetectorSettings, WindowScore
 from driftlock_otlp.errors import CompressorError, InputError
 from driftlock_otlp.model import EvidenceBundle, StreamKey
+from driftlock_otlp.windowing.bundle import (
+    BUNDLE_FORMAT,
+    Bundle,
+    FrameReader,
+    Frames,
+    of_plain,
+    pack_bundle,
+    to_json,
+    to_plain,
+)
 from driftlock_otlp.windowing.streams import new_record_scorers
 
-BUNDLE_FORMAT = 1
-"""The newest bundle format that this version reads, and the one that it writes."""
-
-_MANIFEST = "manifest.json"
-_MEMBERS = (
-    "settings.json",
-    "window.json",
-    "window.frames",
-    "detector.json",
-    "detector.frames",
-    "calibration.json",
-    "verdict.json",
-)
-_MOST_BYTES = 1 << 30
-"""A member that claims to be larger is not unpacked."""
 _MOST_A_MINUTE = 100
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    OSError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-)
-"""What a damaged archive makes its reader raise."""
 _TOLERANCE = 1e-9
-_PLACE_OF_DATE = (1980, 1, 1, 0, 0, 0)  # Equal evidence gives equal bytes.
 _WORDS = """
 above alarm_height bad bar baseline bits calibrated_on calm_windows cases clock count counts deviation edits escapes
 fresh given governor_bits has_order history history_total hourly_counts hourly_means ids interval_s is_histogram
 is_open is_point_series is_positive_scale is_protected keys kinds known labels last_alarm last_closed_unix_nano last_s
 lasting learned learned_total left_out level line lines log2_rate mean members multiplicity novel_total novelties
 novelty numbers open_id open_windows order past pending point rare_value rate recent recent_bits recent_count recent_s
-record_count record_governor_bits records seasons seen session sessions severities shift significance since_refit
-slow_span sparse_to_warm symbols tail_sum unit unknown used values verdicts volume windows
+record_count record_governor_bits records recurrences seasons seen session sessions severities shift significance
+since_refit slow_span sparse_to_warm symbols tail_sum unit unknown used values verdicts volume windows
 """
 _STRUCTURE = frozenset(_WORDS.split())
 """Words of the state's own structure, which are not labels."""
@@ -128,30 +104,6 @@ class EvidencePace:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """The members of a bundle whose chain is sound.
-
-    Attributes:
-        members: Bytes by name.
-        root: Last link of the chain, 64 hex digits.
-    """
-
-    members: dict[str, bytes]
-    root: str
-
-    def json(self, name: str) -> Any:
-        """Return a JSON member.
-
-        Raises:
-            InputError: It is none.
-        """
-        try:
-            return json.loads(self.members[name])
-        except ValueError as error:
-            raise InputError(f"{name} in the bundle is not JSON: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was recomputed.
 
@@ -187,7 +139,7 @@ def make_bundle(
     keep = _STRUCTURE | columns.categories.keys() | columns.numbers.keys() | columns.counts.keys()
     keep |= {name for _, name in detector_state["baseline"]["order"]}
     rename = _as_it_is if quotes_labels else _hasher(frozenset(keep))
-    window_frames, detector_frames = _Frames(compressor), _Frames(compressor)
+    window_frames, detector_frames = Frames(compressor), Frames(compressor)
     settings = {
         "format": BUNDLE_FORMAT,
         "algorithm": ALGORITHM,
@@ -222,48 +174,19 @@ def make_bundle(
         "past_strongest_bits": [] if score.past is None else score.past.tolist(),
         "p_value": "(1 + number of past values at or above this window's) / (1 + number of past values)",
     }
-    detector = _plain(detector_state, rename, detector_frames)
-    root, data = _pack(
+    detector = to_plain(detector_state, rename, detector_frames)
+    root, data = pack_bundle(
         {
-            "settings.json": _to_json(settings),
-            "window.json": _to_json(window | {"frames": window_frames.index}),
+            "settings.json": to_json(settings),
+            "window.json": to_json(window | {"frames": window_frames.index}),
             "window.frames": window_frames.data,
-            "detector.json": _to_json({"state": detector, "frames": detector_frames.index}),
+            "detector.json": to_json({"state": detector, "frames": detector_frames.index}),
             "detector.frames": detector_frames.data,
-            "calibration.json": _to_json(calibration),
-            "verdict.json": _to_json(verdict),
+            "calibration.json": to_json(calibration),
+            "verdict.json": to_json(verdict),
         }
     )
     return EvidenceBundle(judged.anomaly_id, judged.stream.tenant, root, data)
-
-
-def read_bundle(data: bytes) -> Bundle:
-    """Return the members of a bundle, once the chain has been followed.
-
-    Raises:
-        InputError: It is no bundle, a newer one, or a byte of it was changed; the message says where.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {item.filename: item.file_size for item in archive.infolist()}
-            if sizes.keys() != {*_MEMBERS, _MANIFEST} or max(sizes.values()) > _MOST_BYTES:
-                raise InputError("this is not an evidence bundle: its members are others")
-            members = {name: archive.read(name) for name in (*_MEMBERS, _MANIFEST)}
-        manifest = json.loads(members.pop(_MANIFEST))
-        if manifest["format"] > BUNDLE_FORMAT:
-            raise InputError(
-                f"the bundle has format {manifest['format']}; this version reads formats up to {BUNDLE_FORMAT}:"
-                " verify it with the version that wrote it"
-            )
-        stored = [(link["member"], link["sha256"], link["chain"]) for link in manifest["chain"]]
-    except _UNREADABLE as error:
-        raise InputError(f"this is not a sound evidence bundle: {error}") from error
-    for link, right in zip(stored, _chain(members), strict=False):
-        if link != right:
-            raise InputError(f"{right[0]} in the bundle is not what its manifest says: it was changed or damaged")
-    if len(stored) != len(_MEMBERS) or manifest.get("root") != stored[-1][2]:
-        raise InputError("the manifest of the bundle was changed or damaged")
-    return Bundle(members, stored[-1][2])
 
 
 def verify(bundle: Bundle, compressor: Compressor) -> list[Check]:
@@ -289,13 +212,13 @@ def verify(bundle: Bundle, compressor: Compressor) -> list[Check]:
         if not all(check.is_right for check in checks[:2]):
             return checks
         window, remembered = bundle.json("window.json"), bundle.json("detector.json")
-        frames = _FrameReader(bundle.members["window.frames"], window["frames"], compressor)
+        frames = FrameReader(bundle.members["window.frames"], window["frames"], compressor)
         columns = _columns_of_state(window["columns"], frames)
-        frames = _FrameReader(bundle.members["detector.frames"], remembered["frames"], compressor)
+        frames = FrameReader(bundle.members["detector.frames"], remembered["frames"], compressor)
         detector = StreamDetector(
             DetectorSettings(**settings["detector"]), compressor, new_record_scorers(settings["stream"]["kind"])
         )
-        detector.restore(_of_plain(remembered["state"], frames))
+        detector.restore(of_plain(remembered["state"], frames))
         score = detector.score_one(columns, window["closed_unix_nano"], window["duration_s"])
     except (KeyError, ValueError, TypeError, IndexError, CompressorError) as error:
         raise InputError(f"the bundle does not hold what a verdict needs: {error!r}") from error
@@ -340,131 +263,7 @@ def _padded(vector: Any, count: int) -> list[float]:
     return values + [math.nan] * (count - len(values))
 
 
-# The archive.
-
-
-def _pack(members: dict[str, bytes]) -> tuple[str, bytes]:
-    """Return the root of the chain, and the archive."""
-    links = _chain(members)
-    manifest = {
-        "format": BUNDLE_FORMAT,
-        "chain": [{"member": name, "sha256": digest, "chain": link} for name, digest, link in links],
-        "root": links[-1][2],
-    }
-    output = io.BytesIO()
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in (members | {_MANIFEST: _to_json(manifest)}).items():
-            info = zipfile.ZipInfo(name, _PLACE_OF_DATE)
-            info.compress_type = zipfile.ZIP_STORED if name.endswith(".frames") else zipfile.ZIP_DEFLATED
-            archive.writestr(info, data)
-    return links[-1][2], output.getvalue()
-
-
-def _chain(members: dict[str, bytes]) -> list[tuple[str, str, str]]:
-    """Return (member, its SHA-256, link) of each member, in the order of the chain."""
-    links, before = [], ""
-    for name in _MEMBERS:
-        digest = hashlib.sha256(members[name]).hexdigest()
-        before = hashlib.sha256(f"{before}\0{name}\0{digest}".encode()).hexdigest()
-        links.append((name, digest, before))
-    return links
-
-
-def _to_json(tree: Any) -> bytes:
-    # Numbers are written so that they are read back exactly; NaN and Infinity as JSON's common extension has them.
-    return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-# Values and arrays.
-
-
-class _Frames:
-    """Arrays on their way into a bundle.
-
-    Args:
-        compressor: Writes the frames.
-    """
-
-    def __init__(self, compressor: Compressor) -> None:
-        self._compressor = compressor
-        self.index: list[list[Any]] = []
-        self._frames: list[bytes] = []
-
-    @property
-    def data(self) -> bytes:
-        """All frames, one after the other."""
-        return b"".join(self._frames)
-
-    def add(self, array: np.ndarray[Any, Any]) -> int:
-        """Return the number of an array, now that it is in."""
-        flat = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
-        self._frames.append(self._compressor.compress(flat))
-        self.index.append([array.dtype.str, list(array.shape), len(self._frames[-1])])
-        return len(self.index) - 1
-
-
-class _FrameReader:
-    """The arrays of a bundle.
-
-    Args:
-        data: All frames, one after the other.
-        index: Type, shape and bytes of each.
-        compressor: Reads them.
-
-    Raises:
-        CompressorError: A frame is damaged.
-    """
-
-    def __init__(self, data: bytes, index: list[list[Any]], compressor: Compressor) -> None:
-        self._arrays = []
-        offset = 0
-        for dtype, shape, size in index:
-            raw = compressor.decompress(data[offset : offset + size])
-            self._arrays.append(np.frombuffer(raw, np.dtype(dtype)).reshape(shape).copy())
-            offset += size
-
-    def __getitem__(self, number: int) -> np.ndarray[Any, Any]:
-        return self._arrays[number]
-
-
-def _plain(value: Any, rename: Callable[[str], str], frames: _Frames) -> Any:
-    """Return a value as JSON has it; `_of_plain` reads it back."""
-    if isinstance(value, np.ndarray):
-        return {"$array": frames.add(value)}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, str):
-        return rename(value)
-    if isinstance(value, bytes):
-        return {"$bytes": value.hex()}
-    if isinstance(value, dict):
-        if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {rename(key): _plain(item, rename, frames) for key, item in value.items()}
-        return {"$items": [[_plain(key, rename, frames), _plain(item, rename, frames)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return [_plain(item, rename, frames) for item in value]
-    return value
-
-
-def _of_plain(value: Any, frames: _FrameReader) -> Any:
-    if isinstance(value, list):
-        return [_of_plain(item, frames) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "$array" in value:
-        return frames[value["$array"]]
-    if "$bytes" in value:
-        return bytes.fromhex(value["$bytes"])
-    if "$items" in value:
-        return {_key(_of_plain(key, frames)): _of_plain(item, frames) for key, item in value["$items"]}
-    return {key: _of_plain(item, frames) for key, item in value.items()}
-
-
-def _key(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _columns_state(columns: Columns, rename: Callable[[str], str], frames: _Frames) -> dict[str, Any]:
+def _columns_state(columns: Columns, rename: Callable[[str], str], frames: Frames) -> dict[str, Any]:
     state = {item.name: getattr(columns, item.name) for item in fields(columns)}
     for kind in ("categories", "numbers", "counts"):
         state[kind] = {
@@ -474,11 +273,11 @@ def _columns_state(columns: Columns, rename: Callable[[str], str], frames: _Fram
         for column in state[kind].values():
             if "labels" in column:
                 column["labels"] = [rename(label) for label in column["labels"]]
-    return _plain(state, _as_it_is, frames)  # type: ignore[no-any-return]
+    return to_plain(state, _as_it_is, frames)  # type: ignore[no-any-return]
 
 
-def _columns_of_state(state: dict[str, Any], frames: _FrameReader) -> Columns:
-    plain = _of_plain(state, frames)
+def _columns_of_state(state: dict[str, Any], frames: FrameReader) -> Columns:
+    plain = of_plain(state, frames)
     for kind, column_type in (("categories", Category), ("numbers", Number), ("counts", Counts)):
         plain[kind] = {name: column_type(**column) for name, column in plain[kind].items()}
     return Columns(**plain)

@@ -11,7 +11,7 @@ import pytest
 from driftlock_otlp.__main__ import main
 from driftlock_otlp.model import EvidenceBundle
 from driftlock_otlp.storage import anomalies, evidence, history
-from driftlock_otlp.windowing.evidence import read_bundle
+from driftlock_otlp.windowing.bundle import read_bundle
 from tests.unit.storage.test_anomalies import ANOMALY
 from tests.unit.windowing.test_evidence import bundle_of, repacked
 

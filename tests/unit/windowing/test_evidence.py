@@ -17,15 +17,8 @@ from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.calibration.streams import WINDOW_S
 from driftlock_otlp.evaluation.calibration.watch import Watch
 from driftlock_otlp.model import StreamKey
-from driftlock_otlp.windowing.evidence import (
-    BUNDLE_FORMAT,
-    EvidencePace,
-    Judged,
-    _pack,
-    make_bundle,
-    read_bundle,
-    verify,
-)
+from driftlock_otlp.windowing.bundle import BUNDLE_FORMAT, pack_bundle, read_bundle
+from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle, verify
 from tests.unit.detection.examples import COMPRESSOR, ZSTD
 
 GROSS = {"logs": ("new_template", 0.6), "metrics": ("level", 40.0), "traces": ("new_operation", 0.6)}
@@ -64,7 +57,7 @@ def repacked(data: bytes, change: Callable[[dict[str, Any]], None], member: str 
     tree = json.loads(parts[member])
     change(tree)
     parts[member] = json.dumps(tree).encode()
-    return _pack(parts)[1]
+    return pack_bundle(parts)[1]
 
 
 @pytest.mark.parametrize("quotes_labels", [True, False])

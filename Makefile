@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-test supabase-check lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-deno supabase-test supabase-check lint format types imports docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -86,7 +86,11 @@ crash: $(READY) ## Kill the sidecar under load and check every record: make cras
 soak: $(READY) ## Ask twice its capacity of the sidecar: make soak MINUTES=10
 	@$(PY) -m tests.soak --minutes $(or $(MINUTES),10)
 
-supabase-test: $(READY) ## Test the Supabase project on a PostgreSQL of its own
+supabase-deno:
+	@if command -v npm >/dev/null; then npm ci --prefix supabase/functions --no-fund --no-audit --silent; \
+	else echo "npm is not installed: the edge functions are NOT tested" >&2; fi
+
+supabase-test: $(READY) supabase-deno ## Test the Supabase project on a PostgreSQL of its own
 	@$(PY) -m pytest tests/supabase $(ARGS)
 
 supabase-check: $(READY) ## Check a hosted project: SUPABASE_SECRET_KEY=… make supabase-check URL=https://…

@@ -140,6 +140,16 @@ comment on function public.create_organization is 'Makes an organisation whose o
 revoke all on function public.create_organization from public, anon;
 grant execute on function public.create_organization to authenticated;
 
+create or replace function public.may_add_member(organization uuid, role text) returns boolean
+language sql stable security definer set search_path = '' as $$
+    select organization in (select driftlock.my_organizations(
+        case when may_add_member.role = 'owner' then array['owner'] else array['owner', 'admin'] end))
+        and may_add_member.role in ('owner', 'admin', 'operator', 'viewer')
+$$;
+comment on function public.may_add_member is 'Whether the caller may add members with this role, before anybody is written to.';
+revoke all on function public.may_add_member from public, anon;
+grant execute on function public.may_add_member to authenticated;
+
 alter table public.organizations enable row level security;
 alter table public.organization_members enable row level security;
 alter table public.api_keys enable row level security;

@@ -1,6 +1,6 @@
 begin;
 \ir include/organizations.sql
-select plan(31);
+select plan(34);
 
 set local role anon;
 select throws_ok('select * from anomalies', '42501', null, 'signed out, nothing is read');
@@ -59,6 +59,9 @@ select throws_ok(
 select throws_ok(
     $$insert into organization_members values ('00000000-0000-4000-8000-000000000002', '00000000-0000-4000-8000-00000000000b', 'viewer')$$,
     '42501', null, 'nor lets themselves into another organisation');
+select ok(may_add_member('00000000-0000-4000-8000-000000000001', 'operator'), 'and is told so beforehand');
+select ok(not may_add_member('00000000-0000-4000-8000-000000000001', 'owner'), 'about owners, too');
+select ok(not may_add_member('00000000-0000-4000-8000-000000000002', 'viewer'), 'and about others');
 select throws_ok('update organizations set slug = ''two''', '42501', null, 'nor takes another''s name');
 
 set local request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000a"}';

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 SECRET_KEY = "sb_secret_0123456789abcdefghijkl_test"
 PUBLISHABLE_KEY = "sb_publishable_0123456789abcdefghijkl_test"
@@ -271,7 +272,8 @@ def _insert(
 
 def _call(connection: psycopg.Connection[Any], name: str, arguments: dict[str, Any]) -> tuple[int, Any]:
     given = sql.SQL(", ").join(
-        sql.SQL("{} => {}").format(sql.Identifier(key), sql.Literal(value)) for key, value in arguments.items()
+        sql.SQL("{} => {}").format(sql.Identifier(key), sql.Literal(Jsonb(value) if isinstance(value, dict) else value))
+        for key, value in arguments.items()
     )
     row = connection.execute(
         sql.SQL("select to_json(public.{}({}))").format(sql.Identifier(name), given)

@@ -147,8 +147,8 @@ def test_stripe_is_told_of_each_item_once(connection: psycopg.Connection[Any]) -
     def count(items: int) -> None:
         connection.execute(
             "insert into usage_events (id, hour, organization_id, source, signal, log_position, items, bytes, requests)"
-            " select gen_random_uuid(), date_trunc('hour', now(), 'UTC') - interval '2 hours', %s, %s, 'logs', 0, %s, 1,"
-            " 1",
+            " select gen_random_uuid(), date_trunc('hour', now(), 'UTC') - interval '2 hours', %s, %s, 'logs', 0, %s,"
+            " 1, 1",
             [ORGANIZATION, ORGANIZATION, items],
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import time
+import urllib.request
 
 from driftlock_otlp.model import Signal
 from tests.e2e.sidecar import Sidecar
@@ -20,10 +21,12 @@ class Shop:
 
     Args:
         sidecar: Where it is sent.
+        key: API key to send with; empty for none.
     """
 
-    def __init__(self, sidecar: Sidecar) -> None:
+    def __init__(self, sidecar: Sidecar, key: str = "") -> None:
         self._sidecar = sidecar
+        self._headers = {"content-type": "application/x-protobuf", **({"x-api-key": key} if key else {})}
         # Event times end about now.
         now = (time.time_ns() - START_UNIX_NANO) // STEP_NANO - 2 * _CALM_WINDOWS * WINDOW
         names = ("checkout", "cart", "warehouse")
@@ -37,26 +40,35 @@ class Shop:
     async def break_payment(self) -> None:
         """Let checkout log timeouts, in three windows of four."""
         for _ in range(_FAULTY_WINDOWS * WINDOW // _REQUEST):
-            await self._sidecar.send(Signal.LOGS, self._services["checkout"].logs(_REQUEST, 0.75))
-        await self._found(Signal.LOGS)
+            await self._send(Signal.LOGS, self._services["checkout"].logs(_REQUEST, 0.75))
+        await self._wait_for(1)
 
     async def slow_down(self) -> None:
         """Let the cart's spans take twelve times as long."""
         for _ in range(_FAULTY_WINDOWS * WINDOW // _REQUEST):
-            await self._sidecar.send(Signal.TRACES, self._services["cart"].traces(_REQUEST, 12.0))
-        await self._found(Signal.TRACES)
+            await self._send(Signal.TRACES, self._services["cart"].traces(_REQUEST, 12.0))
+        await self._wait_for(1)
 
     async def recover(self) -> None:
         """Let everything be as it was."""
         for _ in range(20 * WINDOW // _REQUEST):
             await self._calm()
-        await self._sidecar.settle()
+        await self._wait_for(0)
 
     async def _calm(self) -> None:
         for name, signal in (("checkout", Signal.LOGS), ("cart", Signal.TRACES), ("warehouse", Signal.METRICS)):
-            await self._sidecar.send(signal, self._services[name].request(signal, _REQUEST))
+            await self._send(signal, self._services[name].request(signal, _REQUEST))
 
-    async def _found(self, signal: Signal) -> None:
-        path = f"/v1/anomalies?signal={signal.plural}"
-        found = lambda: bool(json.loads(self._sidecar.get(path))["anomalies"])  # noqa: E731
-        await self._sidecar.wait_until(found, f"nothing is found in {signal.plural}")
+    async def _send(self, signal: Signal, payload: bytes) -> None:
+        url = f"http://127.0.0.1:{self._sidecar.http_port}{signal.http_path}"
+
+        def post() -> None:
+            with urllib.request.urlopen(urllib.request.Request(url, payload, self._headers), timeout=20.0):
+                pass
+
+        await asyncio.to_thread(post)
+
+    async def _wait_for(self, open_count: int) -> None:
+        await self._sidecar.wait_until(
+            lambda: self._sidecar.total("driftlock_open_anomalies") == open_count, f"not {open_count} anomalies go on"
+        )

@@ -69,10 +69,10 @@ function About() {
           Version {query.data.version}. Anomalous records: policy <strong>{query.data.policy}</strong>.
         </p>
       )}
-      <ul className="space-y-1 text-sm">
+      <ul className="text-sm">
         {links.map(([href, text]) => (
           <li key={href}>
-            <a href={href} className="text-accent underline">
+            <a href={href} className="inline-block py-1 text-accent underline">
               {text}
             </a>
           </li>

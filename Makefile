@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-deno supabase-test supabase-check lint format types imports docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-deno supabase-test supabase-check lint format types imports proto docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -111,6 +111,10 @@ types: $(READY) ## Check types
 
 imports: $(READY) ## Check who imports whom
 	@.venv/bin/lint-imports
+
+proto: $(READY) ## Write the code that follows from proto/
+	@$(PY) -m grpc_tools.protoc -Idriftlock_otlp/api/management_v1=proto/driftlock/management/v1 \
+	    --python_out=. --pyi_out=. --grpc_python_out=. driftlock_otlp/api/management_v1/management.proto
 
 docs: $(READY) ## Write the generated pages (configuration, metrics)
 	@$(PY) -m tests.docs.generate

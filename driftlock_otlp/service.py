@@ -18,6 +18,7 @@ from driftlock_otlp.api.evidence_process import evidence_pdf_of
 from driftlock_otlp.api.feed import Feed
 from driftlock_otlp.api.findings import Findings
 from driftlock_otlp.api.health_check import HealthCheck
+from driftlock_otlp.api.management_grpc import ManagementGrpc
 from driftlock_otlp.api.pipeline_view import PipelineView
 from driftlock_otlp.api.v1.app import build_v1
 from driftlock_otlp.api.v1.backend import Backend
@@ -123,12 +124,16 @@ class Service:
         senders = [EventSender(deliverer, self._state, self.metrics) for deliverer in receivers_of_events]
         view = self._build_view(senders)
         access = Access(self.gate.keys, config.api.requests_per_second)
-        v1 = build_v1(self._build_backend(ingest), access, self.metrics.errors)
+        backend = self._build_backend(ingest)
+        v1 = build_v1(backend, access, self.metrics.errors)
         self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look, v1))
+        grpc_endpoint = config.api.grpc_endpoint
+        management = ManagementGrpc(grpc_endpoint, backend, access, self.metrics) if grpc_endpoint is not None else None
         health_check = config.extensions.health_check
         components: list[Component] = [
             # First to start and last to stop: probes are answered, with 503, while the others come up and go down.
             self.api,
+            *([management] if management is not None else []),
             *([HealthCheck(health_check, self.readiness)] if health_check is not None else []),
             *senders,
             *self._supabase(),

@@ -46,6 +46,10 @@ class ApiConfig(Section):
     """`api`: metrics, health and management."""
 
     endpoint: ListenEndpoint = Field(default=Endpoint(host="127.0.0.1", port=8080), description="Address to listen on.")
+    grpc_endpoint: ListenEndpoint | None = Field(
+        default=None,
+        description="Address of the management API over gRPC (proto/driftlock/management); off unless set.",
+    )
     requests_per_second: float = Field(
         default=50.0,
         gt=0,

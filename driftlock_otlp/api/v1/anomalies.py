@@ -6,64 +6,21 @@ import csv
 import io
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from driftlock_otlp.api.v1.anomaly_schemas import (
-    Anomalies,
-    AnomalyDetail,
-    AnomalySummary,
-    LevelName,
-    SeverityName,
-    StateName,
-    StatusName,
-    summary_facts,
-)
+from driftlock_otlp.api.v1.anomaly_query import AnomalyQuery
+from driftlock_otlp.api.v1.anomaly_schemas import Anomalies, AnomalyDetail, AnomalySummary, summary_facts
 from driftlock_otlp.api.v1.backend import Backing
 from driftlock_otlp.api.v1.may import Reader
 from driftlock_otlp.api.v1.problems import documented
-from driftlock_otlp.api.v1.values import Cursor, Identifier, Limit, SignalName, TimeParameter
+from driftlock_otlp.api.v1.values import Identifier
 from driftlock_otlp.model import Anomaly
 from driftlock_otlp.storage import windows
-from driftlock_otlp.storage.anomalies import AnomalyFilter
 
 router = APIRouter(tags=["anomalies"])
 
 _SHOWN_WINDOWS = 20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-async def _filter(
-    since: Annotated[TimeParameter | None, Query(description="Detected then or later, as event time.")] = None,
-    until: Annotated[TimeParameter | None, Query(description="Detected before.")] = None,
-    signal: Annotated[SignalName | None, Query(description="Of streams of this kind.")] = None,
-    service: Annotated[str | None, Query(max_length=1000, description="Of this service, exactly.")] = None,
-    state: Annotated[StateName | None, Query(description="What the data do.")] = None,
-    status: Annotated[StatusName | None, Query(description="What people do about it.")] = None,
-    severity: Annotated[SeverityName | None, Query(description="How bad.")] = None,
-    level: Annotated[LevelName | None, Query(description="How far it is to be heard.")] = None,
-    incident_id: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$", description="Of this incident.")] = None,
-    text: Annotated[
-        str | None, Query(min_length=1, max_length=200, description="In the explanation or template, in any case.")
-    ] = None,
-    min_score: Annotated[float | None, Query(ge=0, le=1, description="Least score.")] = None,
-    max_p_value: Annotated[float | None, Query(ge=0, le=1, description="Largest p-value.")] = None,
-    is_suppressed: Annotated[bool | None, Query(description="Whether it was suppressed.")] = None,
-) -> AnomalyFilter:
-    return AnomalyFilter(
-        since_unix_nano=since,
-        until_unix_nano=until,
-        kind=signal,
-        service=service,
-        state=state,
-        status=status,
-        severity=severity,
-        level=level,
-        incident=incident_id,
-        text=text,
-        min_score=min_score,
-        max_p_value=max_p_value,
-        is_suppressed=is_suppressed,
-    )
 
 
 @router.get(
@@ -80,17 +37,11 @@ async def _filter(
     summary="List anomalies",
 )
 async def list_anomalies(
-    request: Request,
-    caller: Reader,
-    backend: Backing,
-    where: Annotated[AnomalyFilter, Depends(_filter)],
-    limit: Limit = 100,
-    cursor: Cursor = None,
-    format: Annotated[Literal["json", "csv"], Query(description="csv: one anomaly a row, under a header.")] = "json",
+    request: Request, caller: Reader, backend: Backing, query: Annotated[AnomalyQuery, Query()]
 ) -> Any:
     """Anomalies that fit everything given, newest first."""
-    page = await backend.findings.page(caller, where, limit, cursor)
-    if format == "json":
+    page = await backend.findings.page(caller, query.where(), query.limit, query.cursor)
+    if query.format == "json":
         anomalies = [AnomalySummary.of(anomaly) for anomaly in page.anomalies]
         return Anomalies(anomalies=anomalies, next_cursor=page.next_cursor)
     headers = {"content-disposition": 'attachment; filename="anomalies.csv"'}

@@ -1,0 +1,1 @@
+"""Generated from proto/driftlock/management/v1 by `make proto`; not written by hand."""

@@ -206,6 +206,11 @@ class Baseline:
             return model.change(window.numbers[claim.column], claim, "").label
         return ""
 
+    def direction(self, window: PreparedWindow, column: str, label: str) -> int:
+        """Return 1 if a column's values of a symbol are larger than usual, -1 if smaller, 0 if it has none."""
+        model, numbers = self._numbers.get(column), window.numbers.get(column)
+        return 0 if model is None or numbers is None else model.direction(numbers, label)
+
     def state(self) -> dict[str, Any]:
         """Return everything remembered, as plain values and arrays."""
         return {

@@ -44,8 +44,8 @@ _MOST_ODD = 1_000
 _SLACK = 1.1
 """A claim may be this much stronger than in the case and still be the same."""
 
-Sign = tuple[str, str, str]
-"""Column, name and symbol of a claim."""
+Sign = tuple[str, str, str, int]
+"""Column, name and symbol of a claim, and whether its values are larger (1) or smaller (-1) than usual."""
 Waiting = tuple[PreparedWindow, bool, float]
 """A window that waits to be learned, whether it may be, and its bits."""
 
@@ -120,7 +120,7 @@ class Cases:
                 is_good,
                 [prepared_of_state(item) for item in windows],
                 list(numbers),
-                {(column, name, label): bits for column, name, label, bits in signs},
+                {(column, name, label, direction): bits for column, name, label, direction, bits in signs},
                 [list(items) for items in odd],
                 exchanged and ([prepared_of_state(item) for item in exchanged[0]], waiting_of_state(exchanged[1])),
             )
@@ -185,12 +185,11 @@ def beyond(
     """
     result = vector.copy()
     least = _least_evidence(case, columns, window.log2_rate, usual, compressor)
-    labels = {(column, name): label for column, name, label in signs}
+    strong = {sign[:2]: sign for sign in signs}
     for index, claim in enumerate(claims):
-        label = labels.get((claim.column, claim.name))
-        if label is None:
+        sign = strong.get((claim.column, claim.name))
+        if sign is None:
             continue  # too weak to matter
-        sign = (claim.column, claim.name, label)
         against = least.get((claim.column, claim.name), np.nan)
         is_number = claim.column in window.numbers
         if np.isfinite(against) and (not is_number or sign in case.signs):

@@ -35,10 +35,11 @@ from driftlock_otlp.detection.cases import Case, Waiting, waiting_of_state, wait
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.feedback import Feedback, oddest_record
+from driftlock_otlp.detection.feedback import SIGN_BITS, Feedback, oddest_record
 from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
 from driftlock_otlp.detection.records import RecordScorer
+from driftlock_otlp.detection.recurrences import RECURRENCES, Recurrences
 from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 
 _FEWEST_RECORDS = 3
@@ -66,6 +67,8 @@ class StreamDetector:
         self._history = EvidenceHistory(settings.calibration_windows, settings.warm_up_windows)
         self._policy = AlarmPolicy(settings.significance)
         self._feedback = Feedback(record_scorers, compressor)
+        self._recurrences = Recurrences()
+        self._job_calm_windows = 0
         self._pending: deque[Waiting] = deque()
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
         self._is_open = False
@@ -185,6 +188,7 @@ class StreamDetector:
         case = self._feedback.cases.get(self._open_id) if score.is_anomalous else None
         if case is not None:
             self._feedback.remember(case, score, self.baseline)
+        self._follow_recurrence(score)
         for scorer, found in zip(self._record_scorers, score.records, strict=True):
             scorer.learn_one(score.columns, found)
         if case is not None:
@@ -216,7 +220,8 @@ class StreamDetector:
         else:
             # Of an anomaly only its first window is remembered: what keeps coming back becomes
             # usual, one long fault does not, nor what people have called bad.
-            if score.vector.size and not self._is_protected and (score.is_alarm or not score.is_anomalous):
+            is_usual = not score.is_anomalous and not score.is_expected
+            if score.vector.size and not self._is_protected and (score.is_alarm or is_usual):
                 if case is not None:
                     case.numbers.append(self._history.total)
                 self._history.learn(score.vector, self._claims())
@@ -289,6 +294,8 @@ class StreamDetector:
             **self._history.state(),
             **self._policy.state(),
             "cases": self._feedback.cases.state(),
+            "recurrences": self._recurrences.state(),
+            "job_calm_windows": self._job_calm_windows,
             "pending": waiting_state(self._pending),
             "recent": [prepared_state(w) for w in self._recent],
             "open_id": self._open_id,
@@ -307,6 +314,8 @@ class StreamDetector:
         self._history.restore(state, self._claims())
         self._policy.restore(state)
         self._feedback.cases.restore(state["cases"])
+        self._recurrences.restore(state["recurrences"])
+        self._job_calm_windows = state["job_calm_windows"]
         self._pending = deque(waiting_of_state(state["pending"]))
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
         self._open_id, self._is_protected = state["open_id"], state["is_protected"]
@@ -385,12 +394,43 @@ class StreamDetector:
     def _decide(self, score: WindowScore) -> None:
         """Say what becomes of a window that fires, or does not."""
         score.is_alarm = score.is_fired and not self._is_open
+        if score.is_alarm and not score.is_protected:
+            self._expect(score)
+            score.is_alarm = not score.is_expected
         if self._is_open:
             calm = self._calm_windows + 1 if self._is_calm(score) else 0
             is_long = self._open_windows + 1 >= self._settings.adopt_after_windows
             score.is_adopted = is_long and not (self._is_protected or score.is_protected)
             score.is_resolved = score.is_adopted or calm >= self._settings.recovery_windows
-        score.is_anomalous = (score.is_fired or self._is_open) and not score.is_resolved
+        score.is_anomalous = ((score.is_fired and not score.is_expected) or self._is_open) and not score.is_resolved
+
+    def _expect(self, score: WindowScore) -> None:
+        """Recognise a job that runs again."""
+        now_s, interval_s = score.closed_unix_nano / 1e9, self._policy.interval_s
+        # Which weaker claims come with it is chance.
+        subjects = self._feedback.telling(score, self.baseline, math.inf)
+        if self._recurrences.is_running:
+            score.is_expected = not self._recurrences.is_overdue(subjects, now_s, interval_s)
+        else:
+            score.recurrence = self._recurrences.find(subjects, now_s, interval_s)
+            score.is_expected = score.recurrence is not None and score.recurrence.count >= RECURRENCES
+
+    def _follow_recurrence(self, score: WindowScore) -> None:
+        """Remember when an anomaly or a job began, what it showed, and when it was over; before it is learned."""
+        now_s = score.closed_unix_nano / 1e9
+        if score.is_anomalous or score.is_expected:
+            if score.is_fired:
+                subjects = self._feedback.telling(score, self.baseline, SIGN_BITS)
+                if score.is_alarm or (score.is_expected and not self._recurrences.is_running):
+                    self._recurrences.begin(subjects, now_s, is_expected=score.is_expected)
+                else:
+                    self._recurrences.go_on(subjects)
+            self._job_calm_windows = 0
+        elif self._recurrences.is_running:
+            self._job_calm_windows += 1
+        if score.is_resolved or self._job_calm_windows >= self._settings.recovery_windows:
+            self._recurrences.end(now_s)
+            self._job_calm_windows = 0
 
     def _is_calm(self, score: WindowScore) -> bool:
         if score.is_sparse:
@@ -401,7 +441,8 @@ class StreamDetector:
         if not self.baseline.is_ready:
             self.baseline.learn(score.prepared)
             return
-        self._pending.append((score.prepared, not score.is_flagged and not score.is_anomalous, score.bits))
+        keep = not (score.is_flagged or score.is_anomalous or score.is_expected)
+        self._pending.append((score.prepared, keep, score.bits))
         while len(self._pending) > LAG_WINDOWS:
             window, keep, _ = self._pending.popleft()
             if keep:

@@ -75,7 +75,8 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
     head = evidence[0]
     others = [item.column for item in evidence[1:]]
     also = f"; also {', '.join(dict.fromkeys(others))}" if others else ""
-    sentence = f"{subject}: {head.text}{also} (p ≤ {score.p_value:.2g}, {score.bits:.1f} bits)"
+    seen = f"; {score.recurrence.told(score.closed_unix_nano / 1e9)}" if score.recurrence else ""
+    sentence = f"{subject}: {head.text}{also}{seen} (p ≤ {score.p_value:.2g}, {score.bits:.1f} bits)"
     return Explanation(sentence, tuple(evidence), _rows(saved), template)
 
 

@@ -12,9 +12,10 @@ from driftlock_otlp.detection.claims import Change
 from driftlock_otlp.detection.columns import Columns, Floats, Ints
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.records import JudgedScorer, RecordScorer
+from driftlock_otlp.detection.recurrences import Subject
 from driftlock_otlp.detection.scores import WindowScore
 
-_SIGN_BITS = 4.0
+SIGN_BITS = 4.0
 """Claims with fewer bits do not tell one anomaly from another."""
 
 
@@ -91,16 +92,30 @@ class Feedback:
     def signs(self, score: WindowScore, baseline: Baseline) -> dict[Sign, float]:
         """Return the raw evidence of a window's strong claims; before it is learned."""
         raw = score.vector if score.vector.size else score.column_bits
-        strong = np.flatnonzero(score.column_bits >= _SIGN_BITS).tolist()
+        strong = np.flatnonzero(score.column_bits >= SIGN_BITS).tolist()
         return {self._sign(score, baseline, index): float(raw[index]) for index in strong}
+
+    def telling(self, score: WindowScore, baseline: Baseline, least_bits: float) -> list[Subject]:
+        """Return what a window's claims with so many bits are about, and its strongest; before it is learned."""
+        chosen = {int(score.column_bits.argmax()), *np.flatnonzero(score.column_bits >= least_bits).tolist()}
+        chosen |= {i for i, found in enumerate(score.records) if found is not None and found.margins.max() >= 0.0}
+        found: dict[Subject, None] = {}
+        for index in sorted(chosen):
+            column, name, label, direction = self._sign(score, baseline, index)
+            if index < len(score.records) and score.records[index] is not None:
+                column = oddest_record(self._record_scorers, score, index)[0]
+            found[column or name, label, direction] = None
+        return [*found]
 
     def _sign(self, score: WindowScore, baseline: Baseline, index: int) -> Sign:
         claim = score.claims[index]
         if index >= len(score.records):
-            return claim.column, claim.name, baseline.symbol_of(score.prepared, claim)
+            label = baseline.symbol_of(score.prepared, claim)
+            return claim.column, claim.name, label, baseline.direction(score.prepared, claim.column, label)
         if score.records[index] is None:
-            return claim.column, claim.name, ""
-        return claim.column, claim.name, oddest_record(self._record_scorers, score, index)[1].label
+            return claim.column, claim.name, "", 0
+        column, change = oddest_record(self._record_scorers, score, index)
+        return claim.column, claim.name, change.label, baseline.direction(score.prepared, column, change.label)
 
 
 def oddest_record(scorers: Sequence[RecordScorer], score: WindowScore, index: int) -> tuple[str, Change]:

@@ -165,14 +165,14 @@ class LineNovelty:
             return {}
         known, verdicts, fresh = self._known, self._verdicts, self._fresh
         odd: dict[str, tuple[Ints, Floats]] = {}
-        for code, label in enumerate(template.labels):
+        labels = template.labels
+        for code in np.unique(template.codes[template.codes >= 0]).tolist():
+            label = labels[code]
             verdict = verdicts.get(label)
             is_new = (label not in known or label in fresh) and len(known) < MAX_TEMPLATES
             if verdict is True or not (is_new or verdict is False):
                 continue
             rows = np.flatnonzero(template.codes == code)
-            if not rows.size:
-                continue
             if verdict is False:
                 odd[label] = rows, np.full(len(rows), _CONFIRMED_BITS)
             elif self._line_count:

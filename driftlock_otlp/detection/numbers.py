@@ -225,6 +225,12 @@ class NumberModel:
             text = f"{self.name}{of} lies between {observed}, expected {expected} ({len(own)} {noun})"
         return Change(label, text, observed, expected)
 
+    def direction(self, window: NumberWindow, label: str) -> int:
+        """Return 1 if the window's median of a group lies above the baseline's, -1 if below, 0 if neither is known."""
+        group = self._baseline_groups().get(label)
+        own = window.values[window.codes == window.labels.index(label)] if label in window.labels else window.values[:0]
+        return int(np.sign(np.median(own) - group.median)) if group is not None and len(own) else 0
+
     def state(self) -> dict[str, Any]:
         """Return all but the baseline's windows, which the caller keeps."""
         return {

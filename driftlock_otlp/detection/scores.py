@@ -13,8 +13,9 @@ from driftlock_otlp.detection.claims import Claim, Sizes
 from driftlock_otlp.detection.columns import Columns, Floats, Ints
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.records import RecordEvidence
+from driftlock_otlp.detection.recurrences import Recurrence
 
-ALGORITHM = "cbad-5"
+ALGORITHM = "cbad-6"
 """Part of the fingerprint; changes whenever scores change."""
 
 
@@ -71,6 +72,8 @@ class WindowScore:
         is_sparse: Judged record by record alone: the window holds too little to compare.
         records: Evidence record by record, one entry for each of the stream's record scorers, whose
             claims come first.
+        is_expected: It fires, and is a job that runs again.
+        recurrence: How often what fires came at a steady period; None if it did not.
         is_protected: People have called one like it bad: it is not learned.
         kept_rows: int64, (m,): the records that `prepared` holds; None for all. The others are good by what
             people said.
@@ -98,6 +101,8 @@ class WindowScore:
     is_sparse: bool = False
     is_of_records: bool = False
     records: list[RecordEvidence | None] = field(default_factory=list)
+    is_expected: bool = False
+    recurrence: Recurrence | None = None
     is_protected: bool = False
     kept_rows: Ints | None = None
     past: Floats | None = None

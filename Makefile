@@ -5,7 +5,7 @@
 # a relative path, so a checkout may stand below a folder with spaces.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak supabase-deno supabase-test supabase-check lint format types imports proto docs lock check clean
+.PHONY: help setup run demo test evaluate conformance bench interop interop-build fuzz api-fuzz crash soak dashboard dashboard-build dashboard-test dashboard-screenshots supabase-deno supabase-test supabase-check lint format types imports proto docs lock check clean
 
 PY := .venv/bin/python
 READY := .venv/.ready
@@ -15,7 +15,7 @@ SOURCES := driftlock_otlp tests deploy hatch_build.py
 help: ## Show this list
 	@echo "usage: make TARGET [ARGS=\"...\"]"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 26
 	@echo
 	@echo "The first one that needs it sets up .venv; all it takes is Python 3.11 or newer."
 
@@ -97,6 +97,29 @@ supabase-check: $(READY) ## Check a hosted project: SUPABASE_SECRET_KEY=… make
 	@if [ -z "$(URL)" ] || [ -z "$$SUPABASE_SECRET_KEY" ]; then \
 	    echo "SUPABASE_SECRET_KEY=sb_secret_… make supabase-check URL=https://abcd.supabase.co" >&2; exit 2; fi
 	@$(PY) -m driftlock_otlp supabase check --config tests/supabase/hosted.yaml --set supabase.url="$(URL)" $(ARGS)
+
+# The pages of the dashboard are built beforehand and committed: only who changes them needs Node.
+PAGES := supabase/dashboard
+NODE_READY := $(PAGES)/node_modules/.package-lock.json
+
+$(NODE_READY): $(PAGES)/package-lock.json
+	@command -v npm >/dev/null || { echo "The dashboard's sources need Node 20.19 or newer (https://nodejs.org)." >&2; exit 1; }
+	@npm ci --prefix $(PAGES) --no-audit --no-fund --silent
+	@touch $(NODE_READY)
+
+dashboard: $(READY) $(NODE_READY) ## Work on the dashboard with live reload: make dashboard SIDECAR=http://127.0.0.1:8080
+	@$(PY) -m tests.dashboard.develop $(if $(SIDECAR),--sidecar $(SIDECAR))
+
+dashboard-build: $(NODE_READY) ## Build the dashboard into the package
+	@npm run --silent --prefix $(PAGES) build
+
+dashboard-test: $(READY) $(NODE_READY) ## Test the dashboard in a real browser (needs Node and Chromium)
+	@npm run --silent --prefix $(PAGES) types
+	@npm run --silent --prefix $(PAGES) test
+	@DASHBOARD_TESTS=1 $(PY) -m pytest tests/dashboard -rs --capture=no $(ARGS)
+
+dashboard-screenshots: $(READY) $(NODE_READY) ## Take the pictures in docs/screenshots
+	@DASHBOARD_TESTS=1 DASHBOARD_SCREENSHOTS=$(CURDIR)/docs/screenshots $(PY) -m pytest tests/dashboard -k pictures --capture=no
 
 lint: $(READY) ## Check style and formatting
 	@$(PY) -m ruff check $(SOURCES)

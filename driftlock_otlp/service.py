@@ -214,7 +214,7 @@ class Service:
         # The client takes a while to load, and only who has a project needs it.
         from driftlock_otlp.supabase.component import SupabaseSync  # noqa: PLC0415
 
-        return [SupabaseSync(self._config.supabase, self._state, self.metrics, time.time_ns)]
+        return [SupabaseSync(self._config.supabase, self._state, self._log, self.metrics, time.time_ns)]
 
     def _state_failure(self) -> StorageUnavailableError | None:
         """Return why nothing is taken while nothing can be passed on, once that has lasted for a while."""

@@ -39,8 +39,8 @@ TABLES = (
     "ALTER TABLE usage ADD COLUMN told_requests INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX usage_untold ON usage (hour_unix_s) WHERE requests > told_requests",
     "CREATE TABLE installation (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), id TEXT NOT NULL)",
-    # How far the changes of status that were made in Supabase are known here, by organisation.
-    "CREATE TABLE status_cursors (organization_id TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+    # How far what people do in Supabase is known here, by table and organisation there.
+    "CREATE TABLE project_cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
     "INSERT INTO outbox (destination, key, payload, due_unix_nano, enqueued_unix_nano)"
     " SELECT 'supabase', 'anomaly:' || id, x'', recorded_unix_nano, recorded_unix_nano FROM anomalies ORDER BY number",
     "INSERT INTO outbox (destination, key, payload, due_unix_nano, enqueued_unix_nano)"
@@ -170,16 +170,16 @@ def try_again(connection: sqlite3.Connection) -> int:
     ).rowcount
 
 
-def status_cursor(connection: sqlite3.Connection, organization_id: str) -> int:
-    """Return the number of the last change of status that was taken over; 0 before the first."""
-    row = connection.execute("SELECT seq FROM status_cursors WHERE organization_id = ?", (organization_id,)).fetchone()
+def project_cursor(connection: sqlite3.Connection, name: str) -> int:
+    """Return the number of the last row that was taken over; 0 before the first."""
+    row = connection.execute("SELECT seq FROM project_cursors WHERE name = ?", (name,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def set_status_cursor(connection: sqlite3.Connection, organization_id: str, seq: int) -> None:
-    """Say that changes of status up to this number are taken over."""
+def set_project_cursor(connection: sqlite3.Connection, name: str, seq: int) -> None:
+    """Say that rows up to this number are taken over."""
     connection.execute(
-        "INSERT INTO status_cursors (organization_id, seq) VALUES (?, ?)"
-        " ON CONFLICT (organization_id) DO UPDATE SET seq = max(seq, excluded.seq)",
-        (organization_id, seq),
+        "INSERT INTO project_cursors (name, seq) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq)",
+        (name, seq),
     )

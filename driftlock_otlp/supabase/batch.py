@@ -19,6 +19,7 @@ from driftlock_otlp.supabase.rows import (
     anomaly_row,
     audit_row,
     evidence_rows,
+    feedback_row,
     status_row,
     usage_row,
 )
@@ -45,6 +46,7 @@ TABLES = (
     Table("anomalies", "id", is_merged=True),
     Table("evidence", "anomaly_id,rank"),
     Table("anomaly_status_history", "id"),
+    Table("anomaly_feedback", "id"),
     Table("audit_log", "id"),
     Table("usage_events", "id,hour"),
 )
@@ -124,5 +126,8 @@ def compose(noted: list[Noted], organizations: Mapping[str, str], source: uuid.U
             status = status_row(one.thing, organization, source)
             if status is not None:
                 batch.rows["anomaly_status_history"].append((one.id, status))
+            verdict = feedback_row(one.thing, organization, source)
+            if verdict is not None:
+                batch.rows["anomaly_feedback"].append((one.id, verdict))
             batch.rows["audit_log"].append((one.id, audit_row(one.thing, organization, source)))
     return batch

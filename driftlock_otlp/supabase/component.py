@@ -11,12 +11,13 @@ import structlog
 from driftlock_otlp.config.exporters import RetryConfig
 from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.errors import RetryableError
-from driftlock_otlp.interfaces import Clock
+from driftlock_otlp.interfaces import Clock, TelemetryLog
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.retry import Backoff
 from driftlock_otlp.storage import sync
 from driftlock_otlp.supabase.client import Project
 from driftlock_otlp.supabase.organizations import Organizations
+from driftlock_otlp.supabase.people import People
 from driftlock_otlp.supabase.sender import Sender, State
 
 _POLL_S = 0.5
@@ -27,20 +28,22 @@ _logger = structlog.get_logger(__name__)
 
 
 class SupabaseSync:
-    """Sends what is noted and takes over statuses; a `Component`. Nothing else waits for it.
+    """Sends what is noted and takes over what people did there; a `Component`. Nothing else waits for it.
 
     Args:
         config: The project.
         state: The state database.
+        log: Where orders to detectors go.
         metrics: Where what was sent is counted.
         clock: The wall clock.
     """
 
     name = sync.DESTINATION
 
-    def __init__(self, config: SupabaseConfig, state: State, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, config: SupabaseConfig, state: State, log: TelemetryLog, metrics: Metrics, clock: Clock) -> None:
         self._config = config
         self._state = state
+        self._log = log
         self._metrics = metrics
         self._clock = clock
         self._stopping = asyncio.Event()
@@ -55,7 +58,8 @@ class SupabaseSync:
         self._project = Project(self._config)
         organizations = Organizations(self._project, self._config.organization)
         self._sender = Sender(self._project, organizations, self._state, self._clock)
-        self._task = asyncio.create_task(self._run(self._project, self._sender))
+        people = People(self._project, organizations, self._state, self._log, self._clock)
+        self._task = asyncio.create_task(self._run(self._project, self._sender, people))
 
     async def stop(self, grace_s: float) -> None:
         """Tell of the last usage and send what waits within the grace; the rest stays in the outbox."""
@@ -72,12 +76,12 @@ class SupabaseSync:
         if self._project is not None:
             await self._project.close()
 
-    async def _run(self, project: Project, sender: Sender) -> None:
+    async def _run(self, project: Project, sender: Sender, people: People) -> None:
         loop = asyncio.get_running_loop()
         # Jitter keeps sidecars that start together from calling together.
         backoff = Backoff(_RETRY, Random())  # noqa: S311 - no secret
         # When each is due.
-        due = {"usage": loop.time(), "statuses": loop.time(), "house": loop.time()}
+        due = {"usage": loop.time(), "people": loop.time(), "house": loop.time()}
         while not self._stopping.is_set():
             wait_s = _POLL_S
             try:
@@ -85,9 +89,9 @@ class SupabaseSync:
                     await sender.note_usage()
                     due["usage"] = loop.time() + self._config.usage_interval
                 await self._send_all(sender)
-                if loop.time() >= due["statuses"]:
-                    await sender.take_statuses()
-                    due["statuses"] = loop.time() + self._config.status_interval
+                if loop.time() >= due["people"]:
+                    await people.take_over()
+                    due["people"] = loop.time() + self._config.status_interval
                 if loop.time() >= due["house"]:
                     await project.call("keep_house")
                     due["house"] = loop.time() + _DAY_S

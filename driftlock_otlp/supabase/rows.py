@@ -17,6 +17,10 @@ Row = dict[str, Any]
 FROM_DASHBOARD = "user:"
 """Actors of what was done in Supabase begin so, there and here."""
 
+STATUS_CHANGED = "status_changed"
+FEEDBACK_GIVEN = "feedback_given"
+"""What the history calls them."""
+
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 _SPAN_ID = re.compile("[0-9a-f]{16}")
 
@@ -113,7 +117,7 @@ def audit_row(entry: HistoryEntry, organization_id: str, source: uuid.UUID) -> R
 
 def status_row(entry: HistoryEntry, organization_id: str, source: uuid.UUID) -> Row | None:
     """Return the row of a change of status that was made here; None if an entry is something else."""
-    if entry.action != "status_changed" or entry.actor.startswith(FROM_DASHBOARD):
+    if entry.action != STATUS_CHANGED or entry.actor.startswith(FROM_DASHBOARD):
         return None
     return {
         "id": str(uuid.uuid5(source, f"status\n{entry.seq}")),
@@ -124,6 +128,22 @@ def status_row(entry: HistoryEntry, organization_id: str, source: uuid.UUID) -> 
         "actor": _text(entry.actor),
         "origin": "sidecar",
         "changed_at": _time(entry.at_unix_nano),
+    }
+
+
+def feedback_row(entry: HistoryEntry, organization_id: str, source: uuid.UUID) -> Row | None:
+    """Return the row of a verdict that was given here; None if an entry is something else."""
+    if entry.action != FEEDBACK_GIVEN or entry.actor.startswith(FROM_DASHBOARD):
+        return None
+    return {
+        "id": str(uuid.uuid5(source, f"feedback\n{entry.seq}")),
+        "anomaly_id": _uuid(entry.subject),
+        "organization_id": organization_id,
+        "verdict": entry.detail.get("verdict"),
+        "note": _text(str(entry.detail.get("note", "")))[:10_000],
+        "actor": _text(entry.actor),
+        "origin": "sidecar",
+        "given_at": _time(entry.at_unix_nano),
     }
 
 

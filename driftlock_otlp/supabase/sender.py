@@ -1,4 +1,4 @@
-"""Sends what is noted, and takes over what people did in Supabase."""
+"""Sends what is noted."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from driftlock_otlp.interfaces import Clock
-from driftlock_otlp.model import AnomalyStatus
-from driftlock_otlp.storage import anomalies, history, outbox, sync
+from driftlock_otlp.storage import outbox, sync
 from driftlock_otlp.supabase.batch import TABLES, Table, compose, load
 from driftlock_otlp.supabase.client import Project, RowsRefusedError
 from driftlock_otlp.supabase.organizations import Organizations
-from driftlock_otlp.supabase.rows import Row, unix_nano
+from driftlock_otlp.supabase.rows import Row
 
 T = TypeVar("T")
 
 BATCH = 1_000
 """Rows of the outbox that are sent at once."""
-
-_STATUSES = 500
-_OVERLAP = 100
-"""Changes of status that are read again: a transaction may commit after one that began later."""
 
 
 class State(Protocol):
@@ -116,65 +111,3 @@ class Sender:
             middle = len(rows) // 2
             return await self._write(table, rows[:middle]) | await self._write(table, rows[middle:])
         return {}
-
-    async def take_statuses(self) -> int:
-        """Take over changes of status that were made in Supabase; return how many won.
-
-        Of two changes the one made later wins, here as there.
-
-        Raises:
-            RetryableError: They cannot be read now.
-        """
-        count = 0
-        for tenant in sorted(await self._state.read(_tenants)):
-            organization = await self._organizations.id_of(tenant)
-            cursor = await self._state.read(lambda connection, o=organization: sync.status_cursor(connection, o))  # type: ignore[misc]
-            rows = await self._project.select(
-                "anomaly_status_history",
-                "seq,anomaly_id,status,note,actor,changed_at",
-                equal={"organization_id": organization, "origin": "dashboard"},
-                above={"seq": cursor - _OVERLAP},
-                order="seq",
-                limit=_STATUSES,
-            )
-            news = await self._state.read(lambda connection, r=rows: _news(connection, r))  # type: ignore[misc]
-            # Nothing is written, and no disk woken, for what is known.
-            if news or (rows and rows[-1]["seq"] > cursor):
-                count += await self._state.write(
-                    lambda connection, o=organization, r=rows: _apply(connection, o, r)  # type: ignore[misc]
-                )
-        return count
-
-
-def _tenants(connection: sqlite3.Connection) -> list[str]:
-    return [tenant for (tenant,) in connection.execute("SELECT DISTINCT tenant FROM anomalies")]
-
-
-def _apply(connection: sqlite3.Connection, organization_id: str, rows: Sequence[Row]) -> int:
-    """Set statuses that were changed later than here; return how many."""
-    count = 0
-    for row in rows:
-        for anomaly_id, changed in _news(connection, [row]):
-            status, actor, note = AnomalyStatus(row["status"]), str(row["actor"]), str(row["note"])
-            anomalies.set_status(connection, anomaly_id, status, actor=actor, note=note, at_unix_nano=changed)
-            count += 1
-    sync.set_status_cursor(connection, organization_id, int(rows[-1]["seq"]))
-    return count
-
-
-def _news(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[tuple[str, int]]:
-    """Return the anomalies, and the times, of changes that were made later than the last one known here."""
-    found = []
-    for row in rows:
-        anomaly_id, changed = str(row["anomaly_id"]).replace("-", ""), unix_nano(str(row["changed_at"]))
-        known = anomalies.get(connection, anomaly_id)
-        if known is not None and known.id == anomaly_id and changed > _last_change(connection, anomaly_id):
-            found.append((anomaly_id, changed))
-    return found
-
-
-def _last_change(connection: sqlite3.Connection, anomaly_id: str) -> int:
-    """Return when an anomaly's status was changed last, to the microsecond as Supabase keeps it."""
-    entries = history.entries(connection, tenant=None, subject=anomaly_id, limit=1_000)
-    changes = (entry.at_unix_nano // 1_000 * 1_000 for entry in entries if entry.action == "status_changed")
-    return max(changes, default=0)

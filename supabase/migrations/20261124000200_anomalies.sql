@@ -158,22 +158,26 @@ comment on column public.anomaly_status_history.changed_at is 'When.';
 
 create table if not exists public.anomaly_feedback (
     id uuid primary key default gen_random_uuid(),
+    seq bigint generated always as identity unique,
     anomaly_id uuid not null references public.anomalies (id) on delete cascade,
     organization_id uuid not null references public.organizations (id) on delete cascade,
     verdict text not null check (verdict in ('false_alarm', 'confirmed', 'withdrawn')),
     note text not null default '' check (length(note) <= 10000),
     actor text not null,
+    origin text not null check (origin in ('dashboard', 'sidecar')),
     given_at timestamptz not null default now()
 );
 create index if not exists anomaly_feedback_by_anomaly on public.anomaly_feedback (anomaly_id, given_at desc);
-create index if not exists anomaly_feedback_by_organization on public.anomaly_feedback (organization_id, given_at desc);
+create index if not exists anomaly_feedback_by_organization on public.anomaly_feedback (organization_id, seq);
 comment on table public.anomaly_feedback is 'Whether an anomaly was worth telling. Rows are added and never changed; the latest counts.';
 comment on column public.anomaly_feedback.id is 'Id of the verdict.';
+comment on column public.anomaly_feedback.seq is 'Counts verdicts; sidecars read on from the last one they know.';
 comment on column public.anomaly_feedback.anomaly_id is 'The anomaly.';
 comment on column public.anomaly_feedback.organization_id is 'Whose it is.';
 comment on column public.anomaly_feedback.verdict is 'false_alarm, confirmed, or withdrawn.';
 comment on column public.anomaly_feedback.note is 'Why.';
 comment on column public.anomaly_feedback.actor is 'Who: user:<id>, key:<id> or local.';
+comment on column public.anomaly_feedback.origin is 'Where: dashboard or sidecar.';
 comment on column public.anomaly_feedback.given_at is 'When.';
 
 create or replace view public.anomaly_overview with (security_invoker = true) as
@@ -294,8 +298,9 @@ declare
     organization uuid := driftlock.organization_to_act_on(anomaly);
     actor text := 'user:' || (select auth.uid());
 begin
-    insert into public.anomaly_feedback (anomaly_id, organization_id, verdict, note, actor)
-    values (anomaly, organization, give_anomaly_feedback.verdict, coalesce(give_anomaly_feedback.note, ''), actor);
+    insert into public.anomaly_feedback (anomaly_id, organization_id, verdict, note, actor, origin, given_at)
+    values (anomaly, organization, give_anomaly_feedback.verdict, coalesce(give_anomaly_feedback.note, ''), actor,
+            'dashboard', clock_timestamp());
     insert into public.audit_log (organization_id, actor, action, subject, detail)
     values (organization, actor, 'feedback_given', replace(anomaly::text, '-', ''),
             jsonb_build_object('verdict', give_anomaly_feedback.verdict, 'note', coalesce(give_anomaly_feedback.note, '')));

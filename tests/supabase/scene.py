@@ -18,7 +18,9 @@ from driftlock_otlp.storage import anomalies, usage
 from driftlock_otlp.storage.state import StateDatabase
 from driftlock_otlp.supabase.client import Project
 from driftlock_otlp.supabase.organizations import Organizations
+from driftlock_otlp.supabase.people import People
 from driftlock_otlp.supabase.sender import Sender
+from tests.doubles.memory_log import MemoryLog
 from tests.supabase.postgrest import SECRET_KEY, Gateway
 
 NOW = 1_800_000_000_000_000_000
@@ -67,6 +69,8 @@ class Scene:
 
     state: StateDatabase
     sender: Sender
+    people: People
+    log: MemoryLog
     project: Project
     gateway: Gateway
     dsn: str
@@ -102,7 +106,9 @@ async def scene_of(dsn: str, gateway: Gateway, folder: Path, **settings: Any) ->
     project = Project(config)
     organizations = Organizations(project, config.organization)
     try:
-        yield Scene(state, Sender(project, organizations, state, lambda: NOW), project, gateway, dsn)
+        log = MemoryLog()
+        people = People(project, organizations, state, log, lambda: NOW)
+        yield Scene(state, Sender(project, organizations, state, lambda: NOW), people, log, project, gateway, dsn)
     finally:
         await project.close()
         state.close()

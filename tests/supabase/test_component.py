@@ -29,7 +29,7 @@ def sync_of(scene: Scene, url: str = "") -> SupabaseSync:
     config = SupabaseConfig(
         url=url or scene.gateway.url, secret_key=SECRET_KEY, usage_interval=0.05, status_interval=0.05
     )
-    return SupabaseSync(config, scene.state, Metrics(), lambda: NOW)
+    return SupabaseSync(config, scene.state, scene.log, Metrics(), lambda: NOW)
 
 
 @pytest_asyncio.fixture
@@ -90,7 +90,7 @@ async def test_a_project_that_is_away_is_waited_for(
 
 async def test_the_last_usage_is_told_when_it_stops(scene: Scene) -> None:
     part = SupabaseSync(
-        SupabaseConfig(url=scene.gateway.url, secret_key=SECRET_KEY), scene.state, Metrics(), lambda: NOW
+        SupabaseConfig(url=scene.gateway.url, secret_key=SECRET_KEY), scene.state, scene.log, Metrics(), lambda: NOW
     )
     await part.start()
 

@@ -11,6 +11,7 @@ import pytest
 from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.errors import RetryableError
 from driftlock_otlp.model import AnomalyStatus
+from driftlock_otlp.orders import Feedback, decode
 from driftlock_otlp.storage import anomalies, anomaly_course, history, outbox, sync
 from driftlock_otlp.storage.state import StateDatabase, connect_shared
 from driftlock_otlp.supabase.client import Project, SetupError
@@ -155,8 +156,10 @@ async def test_status_changes_here_are_told_with_who_and_why(scene: Scene) -> No
     assert scene.query("select actor, action, origin from audit_log") == [("key:1", "status_changed", "sidecar")]
 
 
-def set_there(scene: Scene, status: str, user: str = "00000000-0000-4000-8000-00000000000a") -> None:
-    """Let an operator of the organisation set the status in the dashboard."""
+def in_the_dashboard(
+    scene: Scene, function: str, value: str, user: str = "00000000-0000-4000-8000-00000000000a"
+) -> None:
+    """Let an operator of the organisation act on the anomaly in the dashboard."""
     with psycopg.connect(scene.dsn) as connection:
         connection.execute("insert into auth.users (id) values (%s) on conflict do nothing", [user])
         connection.execute(
@@ -164,7 +167,11 @@ def set_there(scene: Scene, status: str, user: str = "00000000-0000-4000-8000-00
             [user],
         )
         become(connection, "authenticated", user)
-        connection.execute("select set_anomaly_status(%s::uuid, %s, 'seen')", [ANOMALY.id, status])
+        connection.execute(f"select {function}(%s::uuid, %s, 'seen')", [ANOMALY.id, value])
+
+
+def set_there(scene: Scene, status: str) -> None:
+    in_the_dashboard(scene, "set_anomaly_status", status)
 
 
 async def status_here(scene: Scene) -> str:
@@ -177,9 +184,9 @@ async def test_status_changes_there_come_back_once(scene: Scene) -> None:
     await scene.record(ANOMALY)
     await scene.send_all()
     set_there(scene, "investigating")
-    assert await scene.sender.take_statuses() == 1
+    assert await scene.people.take_over() == 1
     assert await status_here(scene) == "investigating"
-    assert await scene.sender.take_statuses() == 0
+    assert await scene.people.take_over() == 0
     (entry,) = await scene.state.read(lambda c: history.entries(c, tenant="acme", subject=ANOMALY.id, limit=9))
     assert entry.actor == "user:00000000-0000-4000-8000-00000000000a"
     await scene.send_all()
@@ -193,11 +200,36 @@ async def test_of_two_changes_the_later_wins_on_both_sides(scene: Scene) -> None
     later = 4_000_000_000_000_000_000  # 2096: later than the clock of the database
     await scene.write(anomalies.set_status, ANOMALY.id, AnomalyStatus.DISMISSED, actor="local", at_unix_nano=later)
     set_there(scene, "investigating")
-    assert await scene.sender.take_statuses() == 0
+    assert await scene.people.take_over() == 0
     await scene.send_all()
     assert await status_here(scene) == "dismissed"
     assert scene.query("select status from anomalies") == [("dismissed",)]
     assert scene.query("select count(*) from anomaly_status_history") == [(2,)]
+
+
+async def test_verdicts_here_are_told_there(scene: Scene) -> None:
+    await scene.record(ANOMALY)
+    detail = {"verdict": "false_alarm", "note": "a release"}
+    facts = {"tenant": "acme", "actor": "key:1", "action": "feedback_given", "subject": ANOMALY.id, "detail": detail}
+    await scene.write(history.record, at_unix_nano=NOW, **facts)
+    await scene.send_all()
+    assert scene.query("select verdict, note, actor, origin from anomaly_feedback") == [
+        ("false_alarm", "a release", "key:1", "sidecar")
+    ]
+
+
+async def test_verdicts_there_reach_the_detector_and_the_history_once(scene: Scene) -> None:
+    await scene.record(ANOMALY)
+    await scene.send_all()
+    in_the_dashboard(scene, "give_anomaly_feedback", "false_alarm")
+    assert await scene.people.take_over() == 1
+    assert await scene.people.take_over() == 0
+    (entry,) = scene.log.read(0, 1 << 20)
+    assert decode(entry.entry.payload) == Feedback(ANOMALY.stream, ANOMALY.id, "false_alarm")
+    (done,) = await scene.state.read(lambda c: history.entries(c, tenant="acme", subject=ANOMALY.id, limit=9))
+    assert (done.action, done.detail) == ("feedback_given", {"verdict": "false_alarm", "note": "seen"})
+    await scene.send_all()
+    assert scene.query("select count(*) from anomaly_feedback") == [(1,)], "it was told back"
 
 
 async def test_what_was_found_without_a_project_is_sent_when_there_is_one(scene: Scene) -> None:

@@ -37,8 +37,8 @@ insert into evidence (anomaly_id, rank, organization_id, field, kind, bits, sent
 select id, 1, organization_id, 'template', 'pattern', 14, 'a new template' from anomalies;
 insert into anomaly_status_history (anomaly_id, organization_id, status, actor, origin, changed_at)
 select id, organization_id, 'investigating', 'local', 'sidecar', '2026-11-01 12:01Z' from anomalies;
-insert into anomaly_feedback (anomaly_id, organization_id, verdict, actor)
-select id, organization_id, 'confirmed', 'local' from anomalies;
+insert into anomaly_feedback (anomaly_id, organization_id, verdict, actor, origin)
+select id, organization_id, 'confirmed', 'local', 'sidecar' from anomalies;
 insert into api_keys (id, organization_id, sha256)
 select format('%s%s', repeat('0', 11), n), format('00000000-0000-4000-8000-00000000000%s', n)::uuid,
        format('%s%s', repeat('0', 63), n) from generate_series(1, 2) n;

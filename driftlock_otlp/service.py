@@ -47,6 +47,7 @@ from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
 from driftlock_otlp.receiver.ingest import Ingest
 from driftlock_otlp.receiver.memory import MemoryLimiter
+from driftlock_otlp.receiver.quotas import Quotas
 from driftlock_otlp.receiver.resends import RecentRequests
 from driftlock_otlp.storage import requests, verdicts
 from driftlock_otlp.storage.log import RETRY_AFTER_S, SegmentLog
@@ -108,7 +109,9 @@ class Service:
             self.metrics,
             lambda: memory.is_short,
             self._state_failure,
+            lambda organization: self._quotas.refusal(organization),
         )
+        self._quotas = Quotas(lambda: self.gate.limits, self._state, self.metrics, clock)
         protocols = config.receivers.otlp.protocols
         self.grpc = (
             GrpcReceiver(protocols.grpc, ingest, self.gate, self.metrics, lambda: not self.readiness.missing())
@@ -126,7 +129,8 @@ class Service:
         access = Access(self.gate.keys, config.api.requests_per_second)
         backend = self._build_backend(ingest)
         v1 = build_v1(backend, access, self.metrics.errors)
-        self.api = ApiServer(config.api, build_app(self.metrics.registry, self.readiness, version(), view.look, v1))
+        app = build_app(self.metrics.registry, self.readiness, version(), view.look, v1)
+        self.api = ApiServer(config.api, app, backend.feed.close)
         grpc_endpoint = config.api.grpc_endpoint
         management = ManagementGrpc(grpc_endpoint, backend, access, self.metrics) if grpc_endpoint is not None else None
         health_check = config.extensions.health_check
@@ -141,6 +145,7 @@ class Service:
             *self._routes,
             self.pool,
             memory,
+            self._quotas,
             self.gate,
             *(receiver for receiver in (self.grpc, self.http) if receiver is not None),
             room,

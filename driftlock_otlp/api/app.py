@@ -90,11 +90,18 @@ def _wants_json(request: Request) -> bool:
 
 
 class ApiServer:
-    """Serves the application; a `Component`."""
+    """Serves the application; a `Component`.
+
+    Args:
+        config: Where to listen.
+        app: What answers.
+        on_stop: Ends answers that have no end of their own.
+    """
 
     name = "api"
 
-    def __init__(self, config: ApiConfig, app: Starlette) -> None:
+    def __init__(self, config: ApiConfig, app: Starlette, on_stop: Callable[[], None] = lambda: None) -> None:
+        self._on_stop = on_stop
         self._listener = HttpListener(self.name, "api.endpoint", config.endpoint, app)
 
     @property
@@ -112,4 +119,5 @@ class ApiServer:
 
     async def stop(self, grace_s: float) -> None:
         """Let requests in flight finish, then close."""
+        self._on_stop()
         await self._listener.stop(min(grace_s, _LONGEST_STOP_S))

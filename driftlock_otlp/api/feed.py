@@ -60,6 +60,7 @@ class Feed:
         self._newest = 0
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def client_count(self) -> int:
@@ -89,18 +90,23 @@ class Feed:
                 self._looking.cancel()
                 self._looking = None
 
+    def close(self) -> None:
+        """Let all go who follow: the sidecar stops, and they come back to the next one."""
+        self._is_closed = True
+        self._changed.set()
+
     async def ends(self) -> tuple[int, int]:
         """Return the number behind which everything is still there, and the newest number."""
         return await self._state.read(history.ends)
 
     async def follow(self, caller: Caller, after: int) -> AsyncIterator[tuple[int, list[News]]]:
-        """Yield what is new, and up to which number that is everything; forever, and nothing new now and then.
+        """Yield what is new, and up to which number that is everything, until `close`; nothing new now and then.
 
         Args:
             caller: Who asks; they hold a `place`.
             after: The last number they know.
         """
-        while True:
+        while not self._is_closed:
             changed = self._changed
             after, is_all, news = await self._read(caller, after)
             if news:
@@ -130,7 +136,7 @@ class Feed:
         while True:
             with contextlib.suppress(RetryableError):
                 _, newest = await self.ends()
-                if newest != self._newest:
+                if newest != self._newest and not self._is_closed:
                     self._newest = newest
                     self._changed.set()
                     self._changed = asyncio.Event()

@@ -88,6 +88,7 @@ class ManagementGrpc:
         """Let calls in flight finish; those who watch are let go."""
         if self._server is not None:
             server, self._server = self._server, None
+            self._backend.feed.close()
             await server.stop(min(grace_s, _LONGEST_STOP_S))
 
     def _handlers(self) -> grpc.GenericRpcHandler:

@@ -91,6 +91,10 @@ class _EventStream(Response):
                 await asyncio.wait({leaving, saying}, return_when=asyncio.FIRST_COMPLETED)
                 if saying.done():
                     saying.result()
+            except asyncio.CancelledError:
+                _logger.info(
+                    "follower_left_behind", actor=self._caller.actor
+                )  # The server stops, and it takes nothing.
             finally:
                 for task in (leaving, saying):
                     task.cancel()

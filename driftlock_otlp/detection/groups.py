@@ -47,13 +47,17 @@ class SortedGroups:
     def __init__(self, codes: Codes, values: Floats, group_count: int) -> None:
         # Values come as runs that are sorted already, or fall and then rise: a stable sort merges them. Small
         # integers are then sorted by their digits.
-        order = np.argsort(values, kind="stable")
-        order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
-        self.codes, self.values = codes[order], values[order]
-        self.starts: Ints = np.searchsorted(self.codes, np.arange(group_count + 1)).astype(np.int64)
+        self.starts: Ints
+        if group_count == 1:
+            self.codes, self.values = codes, np.sort(values, kind="stable")
+            self.starts = np.array([0, len(values)], dtype=np.int64)
+        else:
+            order = np.argsort(values, kind="stable")
+            order = order[np.argsort(codes[order].astype(np.int16), kind="stable")]
+            self.codes, self.values = codes[order], values[order]
+            self.starts = np.searchsorted(self.codes, np.arange(group_count + 1)).astype(np.int64)
         self.counts: Ints = np.diff(self.starts)
-        # Complex numbers are ordered by their real part first: one search serves all groups.
-        self._keys: npt.NDArray[np.complex128] = self.codes + 1j * self.values
+        self._keys: npt.NDArray[np.complex128] | None = None
 
     def group(self, code: int) -> Floats:
         """Return one group's values, sorted; float64, (m,)."""
@@ -89,9 +93,16 @@ class SortedGroups:
         Returns:
             int64, (g, 2 k + 2): number of values before each bound; the first is 0, the last all.
         """
-        keys = chosen[:, None] + 1j * edges
         bounds = np.empty((len(chosen), 2 * edges.shape[1] + 2), dtype=np.int64)
         bounds[:, 0], bounds[:, -1] = 0, self.counts[chosen]
+        if len(self.counts) == 1:
+            bounds[:, 1:-1:2] = np.searchsorted(self.values, edges, "left")
+            bounds[:, 2:-1:2] = np.searchsorted(self.values, edges, "right")
+            return bounds
+        # Complex numbers are ordered by their real part first: one search serves all groups.
+        if self._keys is None:
+            self._keys = self.codes + 1j * self.values
+        keys = chosen[:, None] + 1j * edges
         bounds[:, 1:-1:2] = np.searchsorted(self._keys, keys, "left") - self.starts[chosen, None]
         bounds[:, 2:-1:2] = np.searchsorted(self._keys, keys, "right") - self.starts[chosen, None]
         return bounds
@@ -116,8 +127,7 @@ class BaselineGroups(SortedGroups):
         self.numbers = numbers
         self.median = self.upper_medians()
         deviations = np.abs(self.values - self.median[self.codes])
-        away = SortedGroups(self.codes, deviations, len(numbers))
-        spread = 1.4826 * away.medians()
+        spread = 1.4826 * _medians(self.codes, deviations, len(numbers))
         with np.errstate(invalid="ignore"):
             # More than half of the values are equal; a flat baseline has no spread at all, and a
             # hundredth of its level stands in.
@@ -160,6 +170,15 @@ class BaselineGroups(SortedGroups):
         top = bits.max(axis=0)
         result: Floats = top + np.log2(np.exp2(bits - top).mean(axis=0))
         return result
+
+
+def _medians(codes: Codes, values: Floats, group_count: int) -> Floats:
+    """Return the median of each group; float64, (groups,), NaN if empty."""
+    if group_count > 1 or not len(values):
+        return SortedGroups(codes, values, group_count).medians()
+    middle = (len(values) - 1) // 2, len(values) // 2
+    parted = np.partition(values, middle)
+    return np.array([(parted[middle[1]] + parted[middle[0]]) / 2.0])
 
 
 def group_edges(values: Floats) -> Floats:

@@ -158,12 +158,12 @@ def metric_requests(count: int, points: int, seed: int = 1, services: tuple[str,
     return requests
 
 
-REQUESTS: dict[Signal, Callable[[int, int], list[bytes]]] = {
+REQUESTS: dict[Signal, Callable[..., list[bytes]]] = {
     Signal.LOGS: log_requests,
     Signal.METRICS: metric_requests,
     Signal.TRACES: trace_requests,
 }
-"""Makers of (number of requests, items in each), by signal."""
+"""Makers by signal, all with the same arguments."""
 
 
 def _resource(entry: Any, service: str) -> Any:

@@ -34,6 +34,20 @@ def test_the_same_column_always_costs_the_same(compressor: Compressor) -> None:
     assert [type(compressor)().compressed_size(column) for column in columns] == first
 
 
+def test_a_remembered_size_is_that_of_the_same_bytes_and_type(compressor: Compressor) -> None:
+    bytes_ = noise(5, 400)
+    pairs = bytes_.view(np.int16)
+    assert compressor.compressed_size(bytes_) == len(compressor.compress(bytes_))
+    assert compressor.compressed_size(pairs) == len(compressor.compress(pairs))
+    assert compressor.compressed_size(bytes_[:-1]) == len(compressor.compress(bytes_[:-1]))
+
+
+def test_more_columns_than_are_remembered_still_cost_what_they_cost() -> None:
+    compressor = ZstdCompressor()
+    columns = [np.arange(n % 90, dtype=np.uint8) * (1 + n // 90) for n in range(9_000)]
+    assert [compressor.compressed_size(column) for column in columns] == [len(compressor.compress(c)) for c in columns]
+
+
 def test_structure_makes_a_column_cheaper(compressor: Compressor) -> None:
     flat, periodic = np.full(600, 7, dtype=np.uint8), np.tile(np.arange(6, dtype=np.uint8), 100)
     cost = [compressor.compressed_size(column) for column in (flat, periodic, noise(3))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from driftlock_otlp.detection.groups import BaselineGroups, SortedGroups, group_edges
 
@@ -45,3 +46,23 @@ def test_spreads_are_robust_and_never_zero() -> None:
 def test_edges_of_few_values_lie_between_them() -> None:
     assert group_edges(np.array([3.0])).tolist() == [3.0] * 15
     assert group_edges(np.array([0.0, 16.0])).tolist() == list(range(1, 16))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40, 41])
+def test_one_group_by_itself_says_what_it_says_beside_another(count: int) -> None:
+    """What is alone takes a shorter way, which must come to the very same numbers."""
+    values = np.round(np.random.default_rng(count).standard_normal(count), 1)
+    alone = BaselineGroups(np.zeros(count, dtype=np.int32), values, {"a": 0})
+    beside = BaselineGroups(
+        np.repeat(np.array([0, 1], dtype=np.int32), count), np.concatenate((values, 100.0 - values)), {"a": 0, "b": 1}
+    )
+    code = np.zeros(1, dtype=np.int64)
+    assert alone.group(0).tobytes() == beside.group(0).tobytes()
+    assert (alone.median[0], alone.spread[0]) == (beside.median[0], beside.spread[0])
+    assert alone.edges(code).tobytes() == beside.edges(code).tobytes()
+    edges = beside.edges(code)
+    assert alone.bins(code, edges).tolist() == beside.bins(code, edges).tolist()
+    own = np.random.default_rng(9).standard_normal(30) + 0.3
+    window = SortedGroups(np.zeros(30, dtype=np.int32), own, 1)
+    mixed = SortedGroups(np.repeat(np.array([0, 1], dtype=np.int32), 30), np.concatenate((own, own)), 2)
+    assert alone.shift_evidence(code, window, code).tobytes() == beside.shift_evidence(code, mixed, code).tobytes()

@@ -16,7 +16,6 @@ from driftlock_otlp.config.exporters import EventsConfig, ExporterConfig, Forwar
 from driftlock_otlp.config.operation import AnomaliesConfig, ApiConfig, ExtensionsConfig, QueueConfig, ServiceConfig
 from driftlock_otlp.config.receivers import AuthConfig, ReceiverConfig, ReceiversConfig, is_open
 from driftlock_otlp.config.supabase import SupabaseConfig
-from driftlock_otlp.config.supabase import SupabaseConfig
 from driftlock_otlp.config.values import Section, did_you_mean
 from driftlock_otlp.config.webhooks import WebhookConfig
 
@@ -43,9 +42,6 @@ class Config(Section):
     windows: WindowsConfig = Field(default=WindowsConfig(), description="Windows per kind of stream.")
     detection: DetectionConfig = Field(default=DetectionConfig(), description="When a window is odd.")
     anomalies: AnomaliesConfig = Field(default=AnomaliesConfig(), description="How long what was found is kept.")
-    supabase: SupabaseConfig = Field(
-        default=SupabaseConfig(), description="A Supabase project that also keeps anomalies and usage."
-    )
     supabase: SupabaseConfig = Field(
         default=SupabaseConfig(), description="A Supabase project that also keeps anomalies and usage."
     )
@@ -88,6 +84,8 @@ class Config(Section):
         }
         listeners = {key: listener for key, listener in named.items() if listener is not None}
         listening = [listener.endpoint for listener in listeners.values()]
+        if self.api.grpc_endpoint is not None:
+            listening.append(self.api.grpc_endpoint)
         taken = [str(endpoint) for endpoint in listening if endpoint.port or endpoint.path]
         if len(set(taken)) != len(taken):
             raise ValueError("receivers and api.endpoint must listen on different addresses: " + ", ".join(taken))
@@ -106,13 +104,17 @@ class Config(Section):
     def _require_authentication(self, listeners: dict[str, Any]) -> None:
         if self.auth.keys_file is not None or self.auth.allow_unauthenticated:
             return
-        for key, listener in listeners.items():
-            if is_open(listener):
-                raise ValueError(
-                    f"{key}.endpoint: {listener.endpoint} is open to the network and nobody has to authenticate;"
-                    " make keys with `driftlock-otlp keys create` and name their file in auth.keys_file, listen on"
-                    " 127.0.0.1, or set auth.allow_unauthenticated: true"
-                )
+        open_endpoints = {
+            f"{key}.endpoint": listener.endpoint for key, listener in listeners.items() if is_open(listener)
+        }
+        if self.api.grpc_endpoint is not None and not self.api.grpc_endpoint.is_local:
+            open_endpoints["api.grpc_endpoint"] = self.api.grpc_endpoint
+        for key, endpoint in open_endpoints.items():
+            raise ValueError(
+                f"{key}: {endpoint} is open to the network and nobody has to authenticate;"
+                " make keys with `driftlock-otlp keys create` and name their file in auth.keys_file, listen on"
+                " 127.0.0.1, or set auth.allow_unauthenticated: true"
+            )
 
     @property
     def event_exporters(self) -> tuple[str, ...]:

@@ -83,7 +83,10 @@ async def test_without_keys_another_machine_is_refused_and_probes_and_metrics_ar
             pytest.skip("this machine has no address but loopback, so nobody else can be played")
         other = str(probe.getsockname()[0])
     sidecar = new_sidecar(None)
-    sidecar.settings["api"] = {"endpoint": f"0.0.0.0:{sidecar.api_port}"}
+    sidecar.settings |= {
+        "api": {"endpoint": f"0.0.0.0:{sidecar.api_port}"},
+        "auth": {"allow_unauthenticated": True},
+    }
     await sidecar.start()
     async with aiohttp.ClientSession() as client:
         statuses = {}

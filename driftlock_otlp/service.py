@@ -103,15 +103,15 @@ class Service:
         self._recent = RecentRequests(window_s, clock) if window_s else None
         ingest = Ingest(self._log, self.metrics, clock, room, self._recent)
         memory = MemoryLimiter(config.receiver.memory_limit, lambda: self.pool.pids, self.metrics)
+        self._quotas = Quotas(lambda: self.gate.limits, self._state, self.metrics, clock)
         self.gate = Gate(
             config.auth,
             config.receiver.max_in_flight_bytes,
             self.metrics,
             lambda: memory.is_short,
             self._state_failure,
-            lambda organization: self._quotas.refusal(organization),
+            self._quotas.refusal,
         )
-        self._quotas = Quotas(lambda: self.gate.limits, self._state, self.metrics, clock)
         protocols = config.receivers.otlp.protocols
         self.grpc = (
             GrpcReceiver(protocols.grpc, ingest, self.gate, self.metrics, lambda: not self.readiness.missing())
@@ -219,7 +219,11 @@ class Service:
         # The client takes a while to load, and only who has a project needs it.
         from driftlock_otlp.supabase.component import SupabaseSync  # noqa: PLC0415
 
-        return [SupabaseSync(self._config.supabase, self._state, self._log, self.metrics, time.time_ns)]
+        return [
+            SupabaseSync(
+                self._config.supabase, self._state, self._log, self.metrics, time.time_ns, self._quotas.block
+            )
+        ]
 
     def _state_failure(self) -> StorageUnavailableError | None:
         """Return why nothing is taken while nothing can be passed on, once that has lasted for a while."""

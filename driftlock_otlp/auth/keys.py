@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import yaml
@@ -59,6 +59,8 @@ class OwnLimits(Section):
     bytes_per_second: Size | None = None
     burst: PositiveDuration | None = None
     in_flight_share: float | None = Field(default=None, gt=0, le=1)
+    items_per_month: int | None = Field(default=None, ge=1)
+    over_quota: Literal["continue", "block"] | None = None
 
 
 class Organization(Section):

@@ -297,6 +297,13 @@ class LimitsConfig(Section):
         le=1,
         description="Part of receiver.max_in_flight_bytes that one organisation may take, so that others find room.",
     )
+    items_per_month: int | None = Field(
+        default=None, ge=1, description="Log records, data points and spans in a calendar month, UTC; empty: no quota."
+    )
+    over_quota: Literal["continue", "block"] = Field(
+        default="continue",
+        description="Beyond the quota: continue, and say so in the history, or block: answer 429 until the month ends.",
+    )
 
 
 class AuthConfig(Section):

@@ -95,6 +95,7 @@ class Gate:
         metrics: Where a key file that cannot be used is counted.
         is_memory_short: Returns whether only one request at a time may be taken.
         unavailable: Returns why nothing may be taken now, if there is a reason.
+        over_quota: Returns why nothing may be taken of an organisation, if there is a reason.
         clock_s: Seconds of any clock that only goes forward.
 
     Raises:
@@ -110,9 +111,11 @@ class Gate:
         metrics: Metrics,
         is_memory_short: Callable[[], bool] = lambda: False,
         unavailable: Callable[[], RetryableError | None] = lambda: None,
+        over_quota: Callable[[str], RetryableError | None] = lambda organization: None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._unavailable = unavailable
+        self._over_quota = over_quota
         self._config = config
         self._admission = Admission(max_in_flight_bytes, is_memory_short=is_memory_short)
         self._max_in_flight_bytes = max_in_flight_bytes
@@ -158,6 +161,12 @@ class Gate:
         """The keys in force, which are watched while the gate is open; None if nobody authenticates."""
         return self._keys
 
+    @property
+    def limits(self) -> dict[str, LimitsConfig]:
+        """The limits of every organisation of the key file."""
+        organizations = {} if self._keys is None else self._keys.organizations
+        return {name: _limits(self._config.limits, owner.limits) for name, owner in organizations.items()}
+
     def tenant(self, organization: str) -> Tenant:
         """Return what is known of an organisation of the key file; of whoever sends, without keys."""
         return self._anonymous if self._keys is None else self._tenant(self._keys, organization)
@@ -168,9 +177,9 @@ class Gate:
         Raises:
             RetryableError: Nothing may be taken now.
             OverloadedError: There is no room.
-            RateLimitedError: The tenant has its share of the room.
+            RateLimitedError: The tenant has its share of the room, or has used up its quota.
         """
-        if (reason := self._unavailable()) is not None:
+        if (reason := self._unavailable() or self._over_quota(tenant.name)) is not None:
             raise reason
         return self._admission.admit(n_bytes, tenant)
 

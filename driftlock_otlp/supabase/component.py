@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Collection
 from random import Random
 
 import structlog
@@ -36,16 +37,26 @@ class SupabaseSync:
         log: Where orders to detectors go.
         metrics: Where what was sent is counted.
         clock: The wall clock.
+        on_used_up: Called with the tenants whose plan is used up and who chose to be blocked then.
     """
 
     name = sync.DESTINATION
 
-    def __init__(self, config: SupabaseConfig, state: State, log: TelemetryLog, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: SupabaseConfig,
+        state: State,
+        log: TelemetryLog,
+        metrics: Metrics,
+        clock: Clock,
+        on_used_up: Callable[[Collection[str]], None] = lambda tenants: None,
+    ) -> None:
         self._config = config
         self._state = state
         self._log = log
         self._metrics = metrics
         self._clock = clock
+        self._on_used_up = on_used_up
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._project: Project | None = None
@@ -59,7 +70,7 @@ class SupabaseSync:
         organizations = Organizations(self._project, self._config.organization)
         self._sender = Sender(self._project, organizations, self._state, self._clock)
         people = People(self._project, organizations, self._state, self._log, self._clock)
-        self._task = asyncio.create_task(self._run(self._project, self._sender, people))
+        self._task = asyncio.create_task(self._run(self._project, organizations, self._sender, people))
 
     async def stop(self, grace_s: float) -> None:
         """Tell of the last usage and send what waits within the grace; the rest stays in the outbox."""
@@ -76,7 +87,7 @@ class SupabaseSync:
         if self._project is not None:
             await self._project.close()
 
-    async def _run(self, project: Project, sender: Sender, people: People) -> None:
+    async def _run(self, project: Project, organizations: Organizations, sender: Sender, people: People) -> None:
         loop = asyncio.get_running_loop()
         # Jitter keeps sidecars that start together from calling together.
         backoff = Backoff(_RETRY, Random())  # noqa: S311 - no secret
@@ -88,6 +99,7 @@ class SupabaseSync:
                 if loop.time() >= due["usage"]:
                     await sender.note_usage()
                     due["usage"] = loop.time() + self._config.usage_interval
+                    await self._look_at_plans(project, organizations)
                 await self._send_all(sender)
                 if loop.time() >= due["people"]:
                     await people.take_over()
@@ -108,6 +120,13 @@ class SupabaseSync:
                 wait_s = backoff.next_delay_s()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
+
+    async def _look_at_plans(self, project: Project, organizations: Organizations) -> None:
+        blocked = await project.select(
+            "usage_this_month", "organization_id", equal={"is_blocked": "true"}, order="organization_id", limit=1_000
+        )
+        ids = {str(row["organization_id"]) for row in blocked}
+        self._on_used_up([tenant for tenant, organization in organizations.known.items() if organization in ids])
 
     async def _send_all(self, sender: Sender) -> None:
         while True:

@@ -14,7 +14,7 @@ comment on column public.plans.id is 'As subscriptions name it.';
 comment on column public.plans.name is 'For people.';
 comment on column public.plans.price_cents is 'US cents a month.';
 comment on column public.plans.included_items is 'Log records, data points and spans a month that the price includes.';
-comment on column public.plans.overage_cents_per_million is 'US cents for each further million, or part of it in proportion; empty: nothing further is taken.';
+comment on column public.plans.overage_cents_per_million is 'US cents for each further million, or part of it in proportion; empty: nothing further is billed.';
 comment on column public.plans.trial_days is 'Days before the first bill.';
 comment on column public.plans.is_offered is 'Whether it can be chosen anew.';
 

@@ -108,7 +108,8 @@ create or replace view public.usage_this_month with (security_invoker = true) as
            round(coalesce(u.items, 0) * 100.0 / nullif(p.included_items, 0), 1) as percent_used,
            greatest(coalesce(u.items, 0) - p.included_items, 0) as items_beyond,
            p.price_cents + ceil(greatest(coalesce(u.items, 0) - p.included_items, 0)
-               * coalesce(p.overage_cents_per_million, 0) / 1000000.0) as estimated_cents
+               * coalesce(p.overage_cents_per_million, 0) / 1000000.0) as estimated_cents,
+           o.quota_action = 'block' and coalesce(u.items, 0) >= p.included_items as is_blocked
     from public.organizations o
     left join public.subscriptions s on s.organization_id = o.id
     join public.plans p on p.id = coalesce(driftlock.plan_of(s), 'free')

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import psycopg
 import pytest_asyncio
 
 from driftlock_otlp.config.supabase import SupabaseConfig
@@ -101,3 +103,24 @@ async def test_the_last_usage_is_told_when_it_stops(scene: Scene) -> None:
     await scene.write(received, 10, 7)
     await part.stop(4.0)
     assert scene.query("select items from usage_monthly") == [(7,)]
+
+
+async def test_who_is_to_be_blocked_when_the_plan_is_used_up_is_named(scene: Scene) -> None:
+    named: list[list[str]] = []
+    config = SupabaseConfig(url=scene.gateway.url, secret_key=SECRET_KEY, usage_interval=0.05)
+    part = SupabaseSync(
+        config, scene.state, scene.log, Metrics(), time.time_ns, lambda tenants: named.append(sorted(tenants))
+    )
+    with psycopg.connect(scene.dsn) as connection:
+        connection.execute("insert into organizations (slug, name, quota_action) values ('acme', 'A', 'block')")
+        connection.execute("update plans set included_items = 100 where id = 'free'")
+    await part.start()
+    this_hour = (time.time_ns() - NOW) // 3_600_000_000_000
+    for position, items, tenant in ((10, 99, "acme"), (20, 500, "bolt"), (30, 1, "acme")):
+        await scene.write(received, position, items, this_hour, tenant)
+
+    async def is_named() -> bool:
+        return named[-1:] == [["acme"]]
+
+    await until(is_named)
+    await part.stop(1.0)

@@ -66,7 +66,7 @@ def _operation(openapi: dict[str, Any], path: str, method: str, operation: dict[
     parts: list[Html | None] = [_text(operation.get("description", ""))]
     if parameters:
         parts.append(_table(("Parameter", "In", "Type", "Meaning"), [_parameter(openapi, item) for item in parameters]))
-    parts.append(tag("pre", _curl(openapi, path, method, parameters, body)))
+    parts.append(_lines(_curl(openapi, path, method, body)))
     for media_type, schema in body.items():
         parts += [tag("p", f"Body, {media_type}"), _schema(openapi, schema)]
     for status, answer in good.items():
@@ -138,15 +138,19 @@ def _kind(openapi: dict[str, Any], schema: dict[str, Any]) -> str:
     return ", ".join([schema.get("format") or schema.get("type", "anything"), *bounds])
 
 
-def _curl(
-    openapi: dict[str, Any], path: str, method: str, parameters: list[dict[str, Any]], body: dict[str, dict[str, Any]]
-) -> str:
-    command = f"curl{'' if method == 'GET' else f' -X {method}'} 'http://127.0.0.1:8080{path}'"
+def _curl(openapi: dict[str, Any], path: str, method: str, body: dict[str, dict[str, Any]]) -> list[str]:
+    """Return a command that does it, line by line."""
+    lines = [f"curl{'' if method == 'GET' else f' -X {method}'} 'http://127.0.0.1:8080{path}'"]
     if body:
         media_type, schema = next(iter(body.items()))
-        example = _example(openapi, schema)
-        command += f" \\\n     -H 'content-type: {media_type}' \\\n     -d '{json.dumps(example)}'"
-    return command
+        example = json.dumps(_example(openapi, schema), ensure_ascii=False)
+        lines = [f"{lines[0]} \\", f"     -H 'content-type: {media_type}' \\", f"     -d '{example}'"]
+    return lines
+
+
+def _lines(lines: list[str]) -> Html:
+    """Return lines as they are; what stands between them is no text, for text has no control characters here."""
+    return tag("pre", *(part for line in lines for part in (line, Html("\n"))))
 
 
 def _example(openapi: dict[str, Any], schema: dict[str, Any]) -> Any:

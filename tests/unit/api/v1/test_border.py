@@ -136,3 +136,12 @@ async def test_browsers_are_told_to_load_nothing_from_elsewhere_and_to_keep_noth
     assert page.headers["cache-control"] == "no-store"
     assert b"//" not in page.body.replace(b"http://127.0.0.1:8080", b"")
     assert b"<script" not in page.body
+
+
+async def test_the_page_shows_every_route_with_a_command_for_it(api: Api) -> None:
+    page = (await api.get("/v1/docs")).body.decode()
+    for path, operations in (await api.get("/v1/openapi.json")).json["paths"].items():
+        for operation in operations.values():
+            assert f'id="{operation["operationId"]}"' in page
+            assert f"http://127.0.0.1:8080{path}" in page
+    assert "\N{REPLACEMENT CHARACTER}" not in page

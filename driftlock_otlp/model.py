@@ -5,7 +5,7 @@ Plain values only: no I/O, no wire format, no settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -187,7 +187,7 @@ class Evidence:
 
     Attributes:
         column: Name of the column, as `template` or `attributes.http.route`.
-        kind: `pattern` (which symbols), `volume` (how many), `value` (how large) or `sequence`
+        kind: `pattern` (which symbols), `volume` (how many), `value` (how large), `drift` (slowly) or `sequence`
             (in what order).
         bits: Surprise of the column: -log2 of the tail probability of its evidence.
         text: One sentence for people.
@@ -238,7 +238,7 @@ class Anomaly:
         fingerprint: Identity of the detector: compressor, format version, settings.
         compressor: Name and version of the compressor.
         resolved_unix_nano: Event time of its end; 0 while open.
-        resolution: How it ended: `recovered` or `adopted`; empty while open.
+        resolution: How it ended: `recovered`, `adopted` or `dismissed`; empty while open.
         status: Value of an `AnomalyStatus`.
         level: Value of an `AnomalyLevel`.
         incident_id: The incident it belongs to; empty if none.
@@ -316,11 +316,13 @@ class ItemRange:
         first: Index of the first item, in the request's own order.
         count: How many.
         anomaly_id: The anomaly.
+        window: Of which of the anomaly's windows, from 1.
     """
 
     first: int
     count: int
     anomaly_id: str
+    window: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

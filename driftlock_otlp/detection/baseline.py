@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from driftlock_otlp.detection.claims import Claim, Sizes
+from driftlock_otlp.detection.claims import Change, Claim, Sizes
 from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.numbers import NumberModel, NumberWindow
@@ -199,12 +199,36 @@ class Baseline:
 
     def symbol_of(self, window: PreparedWindow, claim: Claim) -> str:
         """Return the symbol that says most for a claim, empty if it has none."""
+        return "" if claim.name == "rate" else self.change(window, claim, "").label
+
+    def change(self, window: PreparedWindow, claim: Claim, noun: str) -> Change:
+        """Return the most telling difference for a claim, in words."""
         model = self.model_of(claim)
         if isinstance(model, SymbolModel):
-            return model.change(window.symbols[claim.column], claim, "").label
+            return model.change(window.symbols[claim.column], claim, noun)
         if isinstance(model, NumberModel):
-            return model.change(window.numbers[claim.column], claim, "").label
-        return ""
+            return model.change(window.numbers[claim.column], claim, noun)
+        return model.change(window.log2_rate, noun)
+
+    def empty_without_order(self, least_windows: int) -> Baseline:
+        """Return a baseline of the same columns that holds nothing yet and does not judge order."""
+        made = Baseline(least_windows, 1, self._compressor)
+        for kind, name in self._order:
+            if kind == "symbols":
+                is_histogram = self._symbols[name].is_histogram
+                made._add(kind, name, SymbolModel(name, has_order=False, is_histogram=is_histogram))
+            elif kind == "numbers":
+                made._add(kind, name, NumberModel.of_state(name, self._numbers[name].state() | {"has_order": False}))
+        return made
+
+    def fitted(self, window: PreparedWindow) -> PreparedWindow:
+        """Return a window of another baseline in the form that this one's models take."""
+        made = copy_unlearned(window)
+        for name, symbol_model in self._symbols.items():
+            made.symbols.setdefault(name, symbol_model.prepare(None))
+        for name, number_model in self._numbers.items():
+            made.numbers.setdefault(name, number_model.prepare(None, None))
+        return made
 
     def direction(self, window: PreparedWindow, column: str, label: str) -> int:
         """Return 1 if a column's values of a symbol are larger than usual, -1 if smaller, 0 if it has none."""

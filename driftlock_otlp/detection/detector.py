@@ -35,6 +35,7 @@ from driftlock_otlp.detection.cases import Case, Waiting, waiting_of_state, wait
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.drift import DriftWatch
 from driftlock_otlp.detection.feedback import SIGN_BITS, Feedback, oddest_record
 from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
@@ -68,6 +69,7 @@ class StreamDetector:
         self._policy = AlarmPolicy(settings.significance)
         self._feedback = Feedback(record_scorers, compressor)
         self._recurrences = Recurrences()
+        self.drift = DriftWatch(compressor)
         self._job_calm_windows = 0
         self._pending: deque[Waiting] = deque()
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
@@ -124,6 +126,8 @@ class StreamDetector:
         Returns:
             Whether it was going on and ends by that; None if it is not remembered.
         """
+        if anomaly_id and anomaly_id == self.drift.anomaly_id:
+            return self.drift.judge(is_good=is_good)
         case = self._feedback.cases.get(anomaly_id)
         if case is None:
             return None
@@ -217,6 +221,7 @@ class StreamDetector:
         self._policy.remember(score.bits)
         if score.is_adopted:
             self._adopt()
+            self.drift.adopt()
         else:
             # Of an anomaly only its first window is remembered: what keeps coming back becomes
             # usual, one long fault does not, nor what people have called bad.
@@ -226,6 +231,8 @@ class StreamDetector:
                     case.numbers.append(self._history.total)
                 self._history.learn(score.vector, self._claims())
             self._learn_baseline(score)
+            if score.is_warm and not score.is_anomalous:
+                self.drift.observe(self.baseline, score.closed_unix_nano)
         self._policy.passed(score.closed_unix_nano)
 
     def record_margins(self, score: WindowScore) -> Floats:
@@ -296,6 +303,7 @@ class StreamDetector:
             "cases": self._feedback.cases.state(),
             "recurrences": self._recurrences.state(),
             "job_calm_windows": self._job_calm_windows,
+            "drift": self.drift.state(),
             "pending": waiting_state(self._pending),
             "recent": [prepared_state(w) for w in self._recent],
             "open_id": self._open_id,
@@ -316,6 +324,7 @@ class StreamDetector:
         self._feedback.cases.restore(state["cases"])
         self._recurrences.restore(state["recurrences"])
         self._job_calm_windows = state["job_calm_windows"]
+        self.drift.restore(state["drift"])
         self._pending = deque(waiting_of_state(state["pending"]))
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
         self._open_id, self._is_protected = state["open_id"], state["is_protected"]

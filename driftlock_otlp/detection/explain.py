@@ -10,16 +10,14 @@ import numpy as np
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Floats
 from driftlock_otlp.detection.detector import StreamDetector
-from driftlock_otlp.detection.numbers import NumberModel
 from driftlock_otlp.detection.scores import WindowScore
-from driftlock_otlp.detection.symbols import SymbolModel
 from driftlock_otlp.model import AnomalySeverity, Evidence
 
 _NOUNS = {"logs": "log records", "metrics": "data points", "traces": "spans", "gen_ai": "LLM operations"}
 _LEAST_BITS = 4.0
 _MOST_COLUMNS = 6
 _MOST_RELATED = 20
-_LONGEST_NAME_BYTES = 160
+LONGEST_NAME_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
     """
     noun = _NOUNS[kind]
     if score.columns.is_content_free:
-        quote_max_bytes = max(quote_max_bytes, _LONGEST_NAME_BYTES)
+        quote_max_bytes = max(quote_max_bytes, LONGEST_NAME_BYTES)
     saved = detector.record_bits(score)
     evidence: list[Evidence] = []
     template = ""
@@ -67,7 +65,7 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
             continue  # a column's records and its windows are told as one
         if evidence and change.observed and change.observed == change.expected:
             continue  # rounded for people there is no difference to tell
-        text = change.text.replace("{label}", _quoted(change.label, quote_max_bytes))
+        text = change.text.replace("{label}", quoted(change.label, quote_max_bytes))
         bits = float(score.column_bits[index])
         evidence.append(Evidence(column, claim.kind, bits, text, change.observed, change.expected))
         if column == "template" and change.label and not template and quote_max_bytes:
@@ -114,13 +112,7 @@ def _strongest_claims(score: WindowScore) -> list[int]:
 
 
 def _change(detector: StreamDetector, score: WindowScore, claim: Claim, noun: str) -> Change:
-    model = detector.baseline.model_of(claim)
-    if isinstance(model, SymbolModel):
-        change = model.change(score.prepared.symbols[claim.column], claim, noun)
-    elif isinstance(model, NumberModel):
-        change = model.change(score.prepared.numbers[claim.column], claim, noun)
-    else:
-        return model.change(score.prepared.log2_rate, noun)
+    change = detector.baseline.change(score.prepared, claim, noun)
     if claim.name != "order":
         return change
     index = score.claims.index(claim)
@@ -140,7 +132,8 @@ def _rows(saved: Floats) -> list[int]:
     return kept or [int(order[0])]
 
 
-def _quoted(label: str, most_bytes: int) -> str:
+def quoted(label: str, most_bytes: int) -> str:
+    """Return a symbol in quotation marks, cut to so many bytes; a hash of it if nothing may be quoted."""
     if most_bytes == 0:
         return f"#{hashlib.blake2b(label.encode(), digest_size=4).hexdigest()}"
     return f"“{_cut(label, most_bytes)}”"

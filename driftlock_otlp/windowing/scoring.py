@@ -17,25 +17,15 @@ import numpy as np
 from driftlock_otlp.config.root import Config
 from driftlock_otlp.detection.compressor import Compressor
 from driftlock_otlp.detection.detector import StreamDetector
-from driftlock_otlp.detection.explain import explain, severity
-from driftlock_otlp.detection.levels import StreamLevel, severity_at
+from driftlock_otlp.detection.levels import StreamLevel
 from driftlock_otlp.detection.scores import DetectorSettings, WindowScore, fingerprint, to_score
 from driftlock_otlp.errors import CompressorError
-from driftlock_otlp.model import (
-    Anomaly,
-    AnomalyLevel,
-    AnomalyState,
-    AnomalyWindow,
-    EvidenceBundle,
-    ItemRange,
-    Signal,
-    StreamKey,
-    WindowFacts,
-)
+from driftlock_otlp.model import Anomaly, EvidenceBundle, ItemRange, Signal, StreamKey
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.orders import FeedbackVerdict, Order, Sensitivity
 from driftlock_otlp.windowing.assembler import Window, WindowAssembler
 from driftlock_otlp.windowing.evidence import EvidencePace, Judged, make_bundle
+from driftlock_otlp.windowing.found import anomaly_of, drift_of, facts_of, further_of, outcome_of
 from driftlock_otlp.windowing.stream_table import StreamState, StreamTable, partition_of
 from driftlock_otlp.windowing.streams import new_record_scorers, new_shaper, read_request
 from driftlock_otlp.windowing.tracked_stream import TrackedStream
@@ -256,6 +246,7 @@ class StreamScoring:
             "detector": stream.detector.state(),
             "shaper": stream.shaper.state(),
             "anomaly_id": stream.anomaly_id,
+            "drift_id": stream.drift_id,
             "anomaly_windows": stream.anomaly_windows,
             "level": stream.level.state(),
             "last_event": stream.last_event_unix_nano,
@@ -292,7 +283,7 @@ class StreamScoring:
         if state["fingerprint"] == stream.fingerprint:
             stream.detector.restore(state["detector"])
             stream.shaper.restore(state["shaper"])
-            stream.anomaly_id = state["anomaly_id"]
+            stream.anomaly_id, stream.drift_id = state["anomaly_id"], state["drift_id"]
             # States of before do not know them.
             stream.anomaly_windows = state.get("anomaly_windows", 1)
             stream.level = StreamLevel(state.get("level", ()))
@@ -345,32 +336,50 @@ class StreamScoring:
             verdicts.records.append(self._record_scores(stream, window, score))
         level = stream.level.take(score.margin_bits)
         if score.is_alarm:
-            anomaly = self._anomaly(stream, window, score, level)
+            anomaly = anomaly_of(
+                stream, window, score, level, self._quote_max_bytes(stream), self._compressor.fingerprint
+            )
             stream.anomaly_id, stream.anomaly_windows = anomaly.id, 1
             verdicts.opened.append(anomaly)
             if self._evidence_pace is not None and self._evidence_pace.admits(window.closed_unix_nano):
                 verdicts.evidence.append(self._bundle(stream, anomaly, window, duration_s, score))
         if score.is_anomalous:
-            _add_ranges(window, stream.anomaly_id, verdicts.diverted)
+            stream.anomaly_windows += not score.is_alarm
+            _add_ranges(window, stream.anomaly_id, stream.anomaly_windows, verdicts.diverted)
             if not score.is_alarm:
-                stream.anomaly_windows += 1
-                verdicts.ongoing.append(_further(stream, last, score, level))
+                verdicts.ongoing.append(further_of(stream, last, score, level))
         if score.is_resolved:
             how = "adopted" if score.is_adopted else "recovered"
             verdicts.resolved.append((stream.anomaly_id, last, how))
-        verdicts.windows[stream.key.kind, _outcome(score)] += 1
-        facts = _facts(window, score)
+        verdicts.windows[stream.key.kind, outcome_of(score)] += 1
+        facts = facts_of(window, score)
         verdicts.facts.append(facts)
         stream.last_window = facts
         stream.window_count += 1
         detector.learn_one(score, stream.anomaly_id)
+        self._tell_drift(stream, window, score, last, verdicts)
         stream.last_event_unix_nano = max(last, previous)
+
+    def _tell_drift(
+        self, stream: TrackedStream, window: Window, score: WindowScore, last_unix_nano: int, verdicts: Verdicts
+    ) -> None:
+        for news in stream.detector.drift.take_news():
+            if isinstance(news, str):
+                verdicts.resolved.append((stream.drift_id, last_unix_nano, news))
+                continue
+            quote_max_bytes = self._quote_max_bytes(stream)
+            anomaly = drift_of(stream, window, score, news, quote_max_bytes, self._compressor.fingerprint)
+            stream.drift_id = stream.detector.drift.anomaly_id = anomaly.id
+            verdicts.opened.append(anomaly)
+
+    def _quote_max_bytes(self, stream: TrackedStream) -> int:
+        return self._config.quote_max_bytes(stream.key.kind)
 
     def _bundle(
         self, stream: TrackedStream, anomaly: Anomaly, window: Window, duration_s: float, score: WindowScore
     ) -> EvidenceBundle:
         kind = stream.key.kind
-        quotes = score.columns.is_content_free or self._config.quote_max_bytes(kind) > 0
+        quotes = score.columns.is_content_free or self._quote_max_bytes(stream) > 0
         judged = Judged(
             anomaly.id, stream.key, stream.fingerprint, self._settings[kind], window.closed_unix_nano, duration_s, score
         )
@@ -389,105 +398,17 @@ class StreamScoring:
             score.is_anomalous,
         )
 
-    def _anomaly(self, stream: TrackedStream, window: Window, score: WindowScore, level: AnomalyLevel) -> Anomaly:
-        key, batch, baseline = stream.key, window.batch, stream.detector.baseline
-        subject = f"{key.service} {key.name}" if key.name else key.service
-        told = explain(stream.detector, score, key.kind, subject, self._config.quote_max_bytes(key.kind))
-        facts = _facts(window, score)
-        traces, spans = batch.column("trace_id"), batch.column("span_id")
-        traced = [row for row in told.rows if traces[row]]
-        strongest = traced[0] if traced else told.rows[0]
-        resource, schema_url = window.source_of(strongest)
-        related = dict.fromkeys(traces[row].hex() for row in traced)
-        place = (window.session, str(facts.start_unix_nano), str(window.positions[0]), stream.fingerprint)
-        identity = "\0".join((*_key_parts(key), *place))
-        return Anomaly(
-            id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
-            stream=key,
-            state=AnomalyState.OPEN.value,
-            severity=severity_at(level, severity(score.margin_bits)).label,
-            detected_unix_nano=facts.end_unix_nano,
-            window_start_unix_nano=facts.start_unix_nano,
-            window_end_unix_nano=facts.end_unix_nano,
-            record_count=len(window.positions),
-            score=score.score,
-            p_value=score.p_value,
-            bits=score.bits,
-            ncd=facts.ncd,
-            compression_ratio=facts.compression_ratio,
-            baseline_compression_ratio=facts.baseline_compression_ratio,
-            entropy_bits=facts.entropy_bits,
-            baseline_entropy_bits=facts.baseline_entropy_bits,
-            baseline_windows=baseline.window_count,
-            baseline_records=baseline.record_count,
-            explanation=told.sentence,
-            evidence=told.evidence,
-            trace_id=traces[strongest].hex() if traced else "",
-            span_id=spans[strongest].hex() if traced and spans[strongest] else "",
-            related_trace_ids=tuple(list(related)[1:]),
-            template=told.template,
-            resource=resource,
-            resource_schema_url=schema_url,
-            fingerprint=stream.fingerprint,
-            compressor=self._compressor.fingerprint,
-            level=level.value,
-        )
-
-
-def _further(stream: TrackedStream, end_unix_nano: int, score: WindowScore, level: AnomalyLevel) -> AnomalyWindow:
-    return AnomalyWindow(
-        stream.anomaly_id,
-        end_unix_nano,
-        stream.anomaly_windows,
-        score.bits,
-        score.is_fired,
-        level.value,
-        severity_at(level, severity(score.margin_bits)).label,
-    )
-
-
-def _facts(window: Window, score: WindowScore) -> WindowFacts:
-    times = [time for time in window.batch.times_unix_nano if time] or [window.opened_unix_nano]
-    evaluation, sizes = score.evaluation, score.sizes
-    return WindowFacts(
-        stream=window.key,
-        start_unix_nano=min(times),
-        end_unix_nano=max(times),
-        record_count=len(window.positions),
-        outcome=_outcome(score),
-        score=score.score,
-        p_value=score.p_value,
-        bits=score.bits,
-        ncd=sizes.ncd,
-        compression_ratio=sizes.window_raw / max(sizes.window, 1),
-        baseline_compression_ratio=sizes.baseline_raw / max(sizes.baseline, 1),
-        entropy_bits=evaluation.entropy_bits if evaluation else 0.0,
-        baseline_entropy_bits=evaluation.baseline_entropy_bits if evaluation else 0.0,
-    )
-
-
-def _outcome(score: WindowScore) -> str:
-    if not score.is_warm:
-        return "warming_up"
-    if score.is_anomalous:
-        return "anomalous"
-    return "flagged" if score.is_flagged else "clean"
-
-
-def _key_parts(key: StreamKey) -> tuple[str, str, str, str]:
-    return key.tenant, key.kind, key.service, key.name
-
 
 def _with_windows(detector_fingerprint: str, window_settings: str) -> str:
     text = detector_fingerprint + window_settings
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _add_ranges(window: Window, anomaly_id: str, diverted: dict[int, list[ItemRange]]) -> None:
-    """Add the window's items, as runs of neighbours per request."""
+def _add_ranges(window: Window, anomaly_id: str, count: int, diverted: dict[int, list[ItemRange]]) -> None:
+    """Add the window's items, as runs of neighbours per request; it is the anomaly's window of this number."""
     positions = np.array(window.positions, dtype=np.int64)
     items = np.array(window.batch.items, dtype=np.int64)
     breaks = np.flatnonzero((np.diff(positions) != 0) | (np.diff(items) != 1)) + 1
     for run in np.split(np.arange(len(items)), breaks):
         first = int(items[run[0]])
-        diverted.setdefault(int(positions[run[0]]), []).append(ItemRange(first, len(run), anomaly_id))
+        diverted.setdefault(int(positions[run[0]]), []).append(ItemRange(first, len(run), anomaly_id, count))

@@ -26,6 +26,7 @@ class TrackedStream:
         "anomaly_id",
         "anomaly_windows",
         "detector",
+        "drift_id",
         "fingerprint",
         "key",
         "last_event_unix_nano",
@@ -42,6 +43,7 @@ class TrackedStream:
         self.shaper = shaper
         self.fingerprint = detector_fingerprint
         self.anomaly_id = ""
+        self.drift_id = ""  # of the last drift that was told
         self.anomaly_windows = 0  # that belong to it
         self.level = StreamLevel()
         self.last_event_unix_nano = 0

@@ -38,7 +38,7 @@ class AnomalySummary(BaseModel):
     detected_at: Time | None = Field(description="Event time at which the window ended that raised it.")
     last_at: Time | None = Field(description="Event time of the end of its last window.")
     resolved_at: Time | None = Field(description="Event time of its end.")
-    resolution: str | None = Field(description="How it ended: recovered or adopted.")
+    resolution: str | None = Field(description="How it ended: recovered, adopted or dismissed.")
     window_count: int = Field(description="Windows that belong to it so far.")
     record_count: int = Field(description="Records in the window that raised it.")
     score: float = Field(description="[0, 1]; 0.5 is the bar of an immediate alarm.")

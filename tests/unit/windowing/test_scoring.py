@@ -219,6 +219,53 @@ def test_a_regime_that_lasts_is_adopted_and_the_anomaly_says_so() -> None:
     assert not verdicts[-1].diverted
 
 
+def drifting(*overrides: str) -> StreamScoring:
+    """Return streams of which one is found to drift with its next window: its anchor's day is over."""
+    first = scoring(*overrides)
+    feed(first, Signal.LOGS, range(50))
+    (change,) = first.take_changes()
+    drift = change.state["detector"]["drift"]
+    assert drift["anchored_unix_nano"]
+    drift |= {"check_count": 30, "windows_since": 59, "beyond": [["severity", "shift", 2]]}
+    drift |= {"largest": [["severity", "shift", -1_000.0, 24]], "anchored_unix_nano": CLOCK - 2 * 86_400 * SECOND}
+    drift |= {"checked_unix_nano": CLOCK - 3_600 * SECOND}
+    target = scoring(*overrides)
+    target.restore(first.clock_unix_nano, [(change.used, change.state)])
+    return target
+
+
+def test_a_drift_is_told_as_an_anomaly_to_which_no_record_belongs_and_ends_by_feedback() -> None:
+    target = drifting()
+    verdicts = feed(target, Signal.LOGS, range(50, 51))[0]
+    (anomaly,) = verdicts.opened
+    (evidence,) = anomaly.evidence
+    assert (evidence.column, evidence.kind) == ("severity", "drift")
+    assert "shop: since 2027-01-13 08:00 UTC severity of “" in anomaly.explanation
+    assert "has drifted" in anomaly.explanation
+    assert anomaly.window_start_unix_nano == CLOCK - 2 * 86_400 * SECOND
+    assert (anomaly.p_value, anomaly.score > 0.5) == (1 / 32, True)
+    assert not verdicts.diverted
+    assert [fact.outcome for fact in verdicts.facts] == ["clean"]
+    (change,) = target.take_changes()
+    again = scoring()
+    again.restore(target.clock_unix_nano, [(change.used, decode_state(encode_state(change.state)))])
+    ended = again.obey(Feedback(SHOP, anomaly.id, "false_alarm"), CLOCK)
+    assert [(anomaly_id, how) for anomaly_id, _, how in ended.resolved] == [(anomaly.id, "dismissed")]
+    assert ended.orders == {"obeyed": 1}
+
+
+def test_a_drift_ends_with_the_regime_that_drifted() -> None:
+    target = drifting("detection.adopt_after_windows=5")
+    (anomaly,) = feed(target, Signal.LOGS, range(50, 51))[0].opened
+    for turn in range(51, 140):
+        payload = Traffic(turn).logs(WINDOW, 1.0)
+        resolved = target.feed(Signal.LOGS, payload, 1000 * turn, CLOCK + turn * 10 * SECOND).resolved
+        if resolved:
+            break
+    assert {how for _, _, how in resolved} == {"adopted"}
+    assert anomaly.id in {anomaly_id for anomaly_id, _, _ in resolved}
+
+
 def test_partitions_score_every_stream_exactly_once() -> None:
     whole, parts = scoring(), [scoring(partition=(index, 2)) for index in range(2)]
     seen: list[Counter[Any]] = []

@@ -1,8 +1,8 @@
 """As much of PostgREST as our client asks for, so that policies really apply: each request becomes its role.
 
 Every request is one transaction as the role of its key, or of the user whose token it shows. A key of the new kind is
-no JSON web token: who shows one as a bearer alone, or shows a broken token, is refused. Errors have PostgREST's
-statuses and bodies.
+no JSON web token: as a bearer it is passed over beside the same `apikey`, and refused otherwise, as a broken token is.
+Errors have PostgREST's statuses and bodies.
 
 References:
     PostgREST documentation, "Tables and Views", "Functions as RPC", "Errors"; Supabase documentation, "API keys".
@@ -77,12 +77,14 @@ class Gateway:
     Attributes:
         url: Where it is: the project's URL.
         requests: Method and path of each request, in order.
+        bearers: What each showed as a bearer; empty if nothing.
         failures: Statuses to answer with, one a request, before anything is done; 0 lets the request through.
         losing: Numbers of the requests whose answer is lost: they are done, and the connection is cut.
     """
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
+    bearers: list[str] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     losing: set[int] = field(default_factory=set)
 
@@ -120,6 +122,7 @@ def gateway(dsn: str) -> Iterator[Gateway]:
 
         def _answer(self, body: bytes) -> None:
             number = len(state.requests)
+            state.bearers.append(self.headers.get("authorization", ""))
             state.requests.append(f"{self.command} {urlsplit(self.path).path}")
             try:
                 if state.failures and (status := state.failures.pop(0)):
@@ -175,7 +178,7 @@ def _who(headers: dict[str, str]) -> dict[str, Any]:
     if key not in roles and not key.startswith("eyJ"):
         raise _RefusedError(401, "401", "Invalid API key")
     of_key = {"role": roles[key]} if key in roles else _claims(key)
-    return _claims(bearer) if bearer else of_key
+    return _claims(bearer) if bearer and bearer != key else of_key
 
 
 def _serve(

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from tests.supabase.database import PROJECT
-from tests.supabase.postgrest import SECRET_KEY, gateway
+from tests.supabase.database import PROJECT, run_file
+from tests.supabase.postgrest import PUBLISHABLE_KEY, SECRET_KEY, gateway, token
 from tests.supabase.test_billing import ORGANIZATION, checkout, subscription
 
 FUNCTIONS = PROJECT / "functions"
@@ -27,9 +27,15 @@ DENO = FUNCTIONS / "node_modules" / ".bin" / "deno"
 pytestmark = pytest.mark.skipif(not DENO.exists(), reason="Deno is not installed: make supabase-deno")
 
 
-def deno(*arguments: str) -> subprocess.CompletedProcess[str]:
+def deno(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [DENO, *arguments], cwd=FUNCTIONS, capture_output=True, text=True, timeout=100, env=surroundings(), check=False
+        [DENO, *arguments],
+        cwd=FUNCTIONS,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=surroundings(**environment),
+        check=False,
     )
 
 
@@ -110,3 +116,22 @@ def test_stripe_s_webhooks_reach_the_tables_once(database: str) -> None:
             ("Business", 24900)
         ]
         assert connection.execute("select id from stripe_events order by 1").fetchall() == [("evt_1",), ("evt_2",)]
+
+
+def test_members_through_supabase_js(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        run_file(connection, PROJECT / "local" / "tap.sql")
+        connection.execute((PROJECT / "tests" / "include" / "organizations.sql").read_bytes())
+    users = {"VIEWER": "d", "OPERATOR": "c", "NEWCOMER": "f"}
+    tokens = {
+        f"CLIENT_TEST_{name}": token("authenticated", f"00000000-0000-4000-8000-00000000000{digit}")
+        for name, digit in users.items()
+    }
+    with gateway(database.replace("user=postgres", "user=authenticator")) as project:
+        done = deno(
+            *("test", "--allow-net=127.0.0.1", "--allow-env", "--no-remote", "--no-check", "tests/client_test.ts"),
+            CLIENT_TEST_URL=project.url,
+            CLIENT_TEST_KEY=PUBLISHABLE_KEY,
+            **tokens,
+        )
+    assert "ok | 4 passed | 0 failed" in done.stdout, done.stdout + done.stderr

@@ -118,9 +118,9 @@ async def test_a_publishable_key_is_refused_with_the_remedy() -> None:
 
 
 async def test_the_key_is_shown_as_apikey_alone_unless_it_is_a_legacy_one(scene: Scene) -> None:
-    # The server refuses a bearer that is no token, so that whatever arrived came without one.
     await scene.record(ANOMALY)
     assert await scene.send_all() == (1, 0)
+    assert set(scene.gateway.bearers) == {""}
     legacy = Project(SupabaseConfig(url=scene.gateway.url, secret_key=token("service_role")))
     assert await legacy.select("anomalies", "service", order="id", limit=10) == [{"service": "checkout"}]
     await legacy.close()

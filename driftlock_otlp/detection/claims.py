@@ -11,6 +11,10 @@ BITS_UNIT = 3.0
 """Three bits are little evidence: the prior scale of a tail over evidence in bits."""
 LIGHT_SHAPE = 0.2
 """Tail of evidence that is itself a code length, which a usual window gives little of."""
+NORMAL_SHAPE = 0.1
+"""Tail of how far one group has moved beyond all others: near that of a normal value, told in bits."""
+BURSTY_SHAPE = 0.8
+"""Tail of what many groups do at once: a slow neighbour, a pause and a queue come seldom and in any size."""
 HEAVY_SHAPE = 0.5
 """Tail of evidence of which nothing better is known."""
 _FREEDOM = 100.0
@@ -24,7 +28,8 @@ class Claim:
         column: Name of the column.
         name: `shift` (symbols or values are distributed otherwise), `novelty` (a never-seen
             symbol arrives at a rate of its own), `order` (the compressor needs more
-            bits a record than before), `level` (the median moved), `point` (a value unlike any
+            bits a record than before), `level` (the median moved, or one group's mean beyond
+            what all did), `common` (all groups moved together), `point` (a value unlike any
             seen), `rate` (records per second).
         kind: What it tells people: `pattern`, `volume`, `value` or `sequence`.
         unit: Prior scale of its tail.

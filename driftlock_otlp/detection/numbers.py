@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from driftlock_otlp.detection.claims import (
+    BURSTY_SHAPE,
     LIGHT_SHAPE,
+    NORMAL_SHAPE,
     Change,
     Claim,
     ColumnEvidence,
@@ -33,6 +36,14 @@ off. Time series make do with 8: they have no more, and stay what they are."""
 _LEVEL_SWING = 0.1
 _MEDIAN_VARIANCE = 1.5
 """Variance of a sample's median, times its size, for normal values of variance 1: 1.35 for three, pi/2 for many."""
+_MEAN_VARIANCE = 1.2
+"""Variance of a mean of residuals that are cut off, times its size, for values somewhat heavier than normal ones."""
+_FARTHEST = 2.0
+"""Spreads from the window's own median at which a value is cut off: one slow call of many must not move their mean."""
+_GROUP_SWING = 0.03
+"""As `_LEVEL_SWING`, of one group beyond what all groups do."""
+_FEWEST_GROUPS = 3
+"""Groups of which it can be said what they do together."""
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
 
@@ -80,12 +91,16 @@ class _Judged:
     Attributes:
         shift_labels, shifts: Groups with enough values for `shift`, and theirs; float64, (g,), bits.
         level_labels, levels: The same for `level`, in sigmas.
+        common: Sigmas by which they have moved together; NaN if there are too few.
+        common_spreads: The same in spreads of each group, with its sign.
     """
 
     shift_labels: list[str]
     shifts: Floats
     level_labels: list[str]
     levels: Floats
+    common: float = math.nan
+    common_spreads: float = 0.0
 
 
 class NumberModel:
@@ -106,10 +121,14 @@ class NumberModel:
         self._fewest_for_level = (
             (1, _FEWEST_BASELINE) if column.is_point_series else (_FEWEST_FOR_LEVEL, _FEWEST_BASELINE_FOR_LEVEL)
         )
+        # Many groups side by side, as durations of operations: what they do together is told from what one does.
+        self._is_grouped = column.given is not None and not column.is_point_series
         self.claims = [
-            Claim(name, "shift", "value", shape=LIGHT_SHAPE),
-            Claim(name, "level", "value", shape=LIGHT_SHAPE),
+            Claim(name, "shift", "value", shape=BURSTY_SHAPE if self._is_grouped else LIGHT_SHAPE),
+            Claim(name, "level", "value", shape=NORMAL_SHAPE if self._is_grouped else LIGHT_SHAPE),
         ]
+        if self._is_grouped:
+            self.claims.append(Claim(name, "common", "value", shape=BURSTY_SHAPE))
         self.has_order = column.has_order
         if column.has_order:
             self.claims.append(Claim(name, "order", "sequence", unit=0.2))
@@ -160,9 +179,11 @@ class NumberModel:
             values[0] = mix(float(judged.shifts.sum()), log2_mean_exp2(judged.shifts))
         if len(judged.levels):
             values[1] = sigma_bits(float(judged.levels.max()))
+        if self._is_grouped:
+            values[2] = sigma_bits(judged.common)
         if not self.has_order:
             return ColumnEvidence(values)
-        values[2], sizes = self._judge_order(window, groups, compressor)
+        values[-1], sizes = self._judge_order(window, groups, compressor)
         return ColumnEvidence(values, sizes)
 
     def learn(self, window: NumberWindow) -> None:
@@ -207,6 +228,8 @@ class NumberModel:
     def change(self, window: NumberWindow, claim: Claim, noun: str) -> Change:
         """Return the group of values that says most, in words."""
         judged = self._judge_groups(window, self._baseline_groups())
+        if claim.name == "common":
+            return self._common_change(judged, noun, len(window.values))
         by_level = claim.name == "level"
         labels, evidence = (judged.level_labels, judged.levels) if by_level else (judged.shift_labels, judged.shifts)
         if not len(evidence):
@@ -224,6 +247,15 @@ class NumberModel:
             observed, expected = self._span(own), self._span(group.values)
             text = f"{self.name}{of} lies between {observed}, expected {expected} ({len(own)} {noun})"
         return Change(label, text, observed, expected)
+
+    def _common_change(self, judged: _Judged, noun: str, count: int) -> Change:
+        """Return in words that all groups have moved together."""
+        way = "larger" if judged.common_spreads > 0 else "smaller"
+        observed = f"{abs(judged.common_spreads):.2g} usual deviations {way}"
+        groups = len(judged.level_labels)
+        return Change(
+            "", f"{self.name} is {observed} in most of {groups} groups ({count} {noun})", observed, "as before"
+        )
 
     def direction(self, window: NumberWindow, label: str) -> int:
         """Return 1 if the window's median of a group lies above the baseline's, -1 if below, 0 if neither is known."""
@@ -275,12 +307,21 @@ class NumberModel:
         has_level = (held >= least_baseline) & (own.counts[chosen] >= least_own)
         shifts = groups.shift_evidence(codes[has_shift], own, chosen[has_shift])
         at, base = chosen[has_level], codes[has_level]
-        # The constant stands for the slow swing of the level itself, which more values do not average out.
-        allowed = groups.spread[base] * np.sqrt(
-            _MEDIAN_VARIANCE * (1.0 / own.counts[at] + 1.0 / groups.counts[base]) + _LEVEL_SWING
-        )
-        levels = np.abs(own.medians()[at] - groups.median[base]) / allowed
-        return _Judged([window.labels[i] for i in chosen[has_shift]], shifts, [window.labels[i] for i in at], levels)
+        shift_labels, level_labels = ([window.labels[i] for i in chosen[kept]] for kept in (has_shift, has_level))
+        scarce = 1.0 / own.counts[at] + 1.0 / groups.counts[base]
+        # The constants stand for the slow swing of the level itself, which more values do not average out.
+        if not self._is_grouped:
+            moved = (own.medians()[at] - groups.median[base]) / groups.spread[base]
+            levels = np.abs(moved) / np.sqrt(_MEDIAN_VARIANCE * scarce + _LEVEL_SWING)
+            return _Judged(shift_labels, shifts, level_labels, levels)
+        moved = _cut_means(window, own, groups)[at]
+        variance = _MEAN_VARIANCE * scarce + _GROUP_SWING
+        if len(at) < _FEWEST_GROUPS:
+            return _Judged(shift_labels, shifts, level_labels, np.abs(moved) / np.sqrt(variance))
+        together = _weighted_median(moved, 1.0 / variance)
+        common = abs(together) / math.sqrt(1.0 / float((1.0 / variance).sum()) + _LEVEL_SWING)
+        levels = np.abs(moved - together) / np.sqrt(variance)
+        return _Judged(shift_labels, shifts, level_labels, levels, common, together)
 
     def _baseline_groups(self) -> BaselineGroups:
         if self._groups is None:
@@ -322,6 +363,29 @@ class NumberModel:
     def _span(self, values: Floats) -> str:
         low, high = np.quantile(values, (0.05, 0.95))
         return f"{self._shown(float(low))} and {self._shown(float(high))}"
+
+
+def _cut_means(window: NumberWindow, own: SortedGroups, groups: BaselineGroups) -> Floats:
+    """Return how many spreads the mean of each of the window's groups lies from the baseline's median.
+
+    The mean is one step of Huber's M-estimator, from the median.
+
+    Returns:
+        float64, (labels,); of no meaning for a group that the baseline does not hold.
+    """
+    codes = groups.codes_of(window.labels)
+    spreads = np.where(codes >= 0, groups.spread[codes], 1.0)
+    medians = own.medians()
+    cut = np.clip((window.values - medians[window.codes]) / spreads[window.codes], -_FARTHEST, _FARTHEST)
+    means = np.bincount(window.codes, cut, len(window.labels)) / np.maximum(own.counts, 1)
+    result: Floats = means + (medians - np.where(codes >= 0, groups.median[codes], 0.0)) / spreads
+    return result
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(passed, passed[-1] / 2.0)])
 
 
 def _quantised(window: NumberWindow, groups: BaselineGroups) -> npt.NDArray[np.int16]:

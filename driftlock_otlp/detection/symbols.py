@@ -25,6 +25,8 @@ _MOST_SYMBOLS = 4096
 """Symbols known by name per column; further ones share the symbol `<other>`."""
 _MOST_OBSERVATIONS = 256
 """Observations that a histogram column may count for: they are not independent records."""
+_SHIFT_SHAPE = 0.25
+"""Tail of how a mix of symbols shifts: somewhat heavier than a code length's, since mixes wander."""
 OTHER = "<other>"
 
 
@@ -63,7 +65,7 @@ class SymbolModel:
         self.name = name
         self.has_order = has_order
         kind = "value" if is_histogram else "pattern"
-        self.claims = [Claim(name, "shift", kind, shape=LIGHT_SHAPE)]
+        self.claims = [Claim(name, "shift", kind, shape=_SHIFT_SHAPE)]
         if not is_histogram:
             self.claims.append(Claim(name, "novelty", kind, shape=LIGHT_SHAPE))
         if has_order:

@@ -13,6 +13,8 @@ from driftlock_otlp.evaluation.calibration.measured import SHORT
 from driftlock_otlp.evaluation.calibration.watch import LEVELS
 from tests.calibration.conftest import Measurements
 
+pytestmark = pytest.mark.timeout(400)
+"""The first test of a kind measures it: a quarter of a minute, much more on a busy machine."""
 KINDS = ("logs", "metrics", "traces")
 
 

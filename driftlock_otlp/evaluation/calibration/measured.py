@@ -78,8 +78,8 @@ class Size:
 
 
 FULL = Size(
-    seeds=range(100, 108), windows=DAY_WINDOWS, every=240, lives=4, trials=30, days=4, hours=12,
-    fleet=1000, fleet_hours=6, ticks=200,
+    seeds=range(100, 103), windows=DAY_WINDOWS, every=240, lives=2, trials=30, days=2, hours=12,
+    fleet=1000, fleet_hours=4, ticks=200,
 )  # fmt: skip
 SHORT = Size(
     seeds=range(100, 103), windows=400, every=135, lives=1, trials=6, days=0, hours=0,

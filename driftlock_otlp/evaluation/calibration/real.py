@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from driftlock_otlp.evaluation.calibration.streams import WINDOW_S
 _POINTS = 4
 """Ticks of a window."""
 _GAUGES = 3
-_GROUPS_OF_A_SERVER = 2
 _FEWEST_WINDOWS = 200
 
 
@@ -85,7 +83,7 @@ def real_sets(data: Path) -> Iterator[RealSet]:
     """
     for name, arrays in (
         ("NAB artificialNoAnomaly", map(_values, sorted(data.glob("nab/data/artificialNoAnomaly/*.csv")))),
-        ("SMD train", chain.from_iterable(map(_server, sorted(data.glob("smd/*.npz"))))),
+        ("SMD train", map(_server, sorted(data.glob("smd/*.npz")))),
         ("Microsoft cloud, points without label", map(_unlabelled, sorted(data.glob("ms_cloud/*/*.csv")))),
     ):
         streams = [ArrayStream(values) for values in arrays]
@@ -102,15 +100,14 @@ def _values(path: Path) -> Floats:
     return values[np.isfinite(values), None]
 
 
-def _server(path: Path) -> list[Floats]:
+def _server(path: Path) -> Floats:
     try:
         with np.load(path) as file:
             train = np.asarray(file["train"], dtype=np.float64)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a server's train rows: {error}") from None
     varying = np.flatnonzero(train.std(axis=0) > 0)
-    groups = [varying[at * _GAUGES : (at + 1) * _GAUGES] for at in range(_GROUPS_OF_A_SERVER)]
-    return [train[:, group] for group in groups if len(group)]
+    return train[:, varying[:_GAUGES]]
 
 
 def _unlabelled(path: Path) -> Floats:

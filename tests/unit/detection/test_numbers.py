@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.unit.detection.examples import COMPRESSOR, category, number
 from tests.unit.detection.test_codelength import evidence
 
 SHIFT, LEVEL, ORDER = 0, 1, 2
+COMMON = 2  # of a column of groups, before its order
 RANDOM = np.random.default_rng(20)
 
 
@@ -157,6 +159,62 @@ def test_values_are_judged_given_their_symbol() -> None:
     assert usual.values[SHIFT] < 0
     assert swapped.values[SHIFT] > 50
     assert swapped.values[LEVEL] > 20
+
+
+def of_groups(factors: dict[str, float], count: int = 12) -> tuple[NumberModel, NumberWindow]:
+    """Return a model of durations of operations, and a window in which each is slower by a factor."""
+    random = np.random.default_rng(21)
+    made = NumberModel("duration", number([], given="operation", is_positive_scale=True))
+
+    def window(factors: dict[str, float], count: int) -> NumberWindow:
+        values = [factor * 100.0 * np.exp(0.3 * random.standard_normal(count)) for factor in factors.values()]
+        symbols = [symbol for symbol in factors for _ in range(count)]
+        return made.prepare(number(np.concatenate(values), is_positive_scale=True), category(symbols))
+
+    for _ in range(5):
+        made.learn(window(dict.fromkeys(factors, 1.0), 12))
+    return made, window(factors, count)
+
+
+def test_what_one_group_does_beyond_the_others_is_its_level_and_what_all_do_is_common() -> None:
+    usual, one, every, both = (
+        model.evaluate(window, COMPRESSOR).values
+        for model, window in (
+            of_groups(dict.fromkeys("abcde", 1.0)),
+            of_groups({**dict.fromkeys("abcde", 1.0), "c": 2.0}),
+            of_groups(dict.fromkeys("abcde", 2.0)),
+            of_groups({**dict.fromkeys("abcde", 2.0), "c": 4.0}),
+        )
+    )
+    assert max(usual[LEVEL], usual[COMMON]) < 8
+    assert one[LEVEL] > 20
+    assert one[COMMON] < 3
+    assert every[LEVEL] < 12
+    assert every[COMMON] > 15
+    assert min(both[LEVEL], both[COMMON]) > 12
+
+
+def test_of_two_groups_nobody_can_say_which_moved_together() -> None:
+    model, window = of_groups({"a": 2.0, "b": 2.0})
+    values = model.evaluate(window, COMPRESSOR).values
+    assert math.isnan(values[COMMON])
+    assert values[LEVEL] > 15
+
+
+def test_one_value_far_away_does_not_move_the_level_of_its_group() -> None:
+    model, window = of_groups(dict.fromkeys("abcde", 1.0))
+    before = model.evaluate(window, COMPRESSOR).values[LEVEL]
+    window.values[0] += 20.0  # a million times slower
+    assert model.evaluate(window, COMPRESSOR).values[LEVEL] < before + 10
+
+
+def test_what_all_groups_do_is_told_in_words() -> None:
+    model, window = of_groups(dict.fromkeys("abcde", 2.0))
+    change = model.change(window, model.claims[COMMON], "spans")
+    assert change.label == ""
+    assert re.fullmatch(
+        r"duration is [23](\.\d)? usual deviations larger in most of 5 groups \(60 spans\)", change.text
+    ), change.text
 
 
 def test_groups_add_up_and_the_best_one_stands_for_itself() -> None:

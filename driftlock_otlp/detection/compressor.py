@@ -79,7 +79,7 @@ class _KnownSizes:
 
     def size(self, column: Array, compress: Callable[[Array], bytes]) -> int:
         """Return the size of the compressed column."""
-        digest = hashlib.blake2b(np.ascontiguousarray(column), digest_size=16, person=column.dtype.str.encode())
+        digest = hashlib.blake2b(np.ascontiguousarray(column).data, digest_size=16, person=column.dtype.str.encode())
         key = digest.digest()
         size = self._sizes.pop(key, None)
         if size is None:

@@ -71,6 +71,10 @@ _SPAN_FIELDS = (
     "exceptions",
     "scope",
 )
+_SHARED_FIELDS = ("type", "source", "unit", "temporality", "monotonic")
+_POINT_FIELDS = (*_SHARED_FIELDS, "series", "start_time_unix_nano", "no_recorded_value")
+_NUMBER_FIELDS = (*_POINT_FIELDS, "value")
+_HISTOGRAM_FIELDS = (*_POINT_FIELDS, "count", "sum", "bucket_counts", "explicit_bounds")
 
 is_compiled = cython.compiled
 """Whether this module runs as machine code."""
@@ -1056,3 +1060,264 @@ def _is_exception(data: Any, at: Any, end: Any) -> Any:
         else:
             at = _skip_tagged(data, at, tag)
     return name_size == 9 and _same(word, 0, data, name_at, 9)
+
+
+# Of each kind of metric data that is read here, its field's tag in a `Metric`.
+GAUGE = 42
+SUM = 58
+HISTOGRAM = 74
+EXPONENTIAL_HISTOGRAM = 82
+SUMMARY = 90
+
+
+def metrics(payload: bytes, start: int, stop: int) -> list[tuple[str, str, int, int, bool, int, int]]:
+    """Return the metrics of a `ScopeMetrics` that have data.
+
+    Returns:
+        Of each its name, unit, kind, aggregation temporality, whether it is monotonic, and where the message of its
+        data begins and ends.
+    """
+    data: cython.p_uchar = payload
+    at: cython.Py_ssize_t = start
+    end: cython.Py_ssize_t = stop
+    tag: cython.int
+    size: cython.ulonglong
+    found: list[Any] = []
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag != 18:
+            at = _skip_tagged(data, at, tag)
+            continue
+        at, size = _varint(data, at)
+        metric = _metric(payload, at, at + cython.cast(cython.Py_ssize_t, size))
+        if metric is not None:
+            found.append(metric)
+        at += cython.cast(cython.Py_ssize_t, size)
+    return found
+
+
+@cython.cfunc
+@cython.locals(payload=bytes, at=cython.Py_ssize_t, end=cython.Py_ssize_t, data=cython.p_uchar, tag=cython.int)
+@cython.locals(size=cython.ulonglong, stop=cython.Py_ssize_t, kind=cython.int, data_at=cython.Py_ssize_t)
+@cython.locals(data_end=cython.Py_ssize_t, temporality=cython.ulonglong, monotonic=cython.ulonglong)
+def _metric(payload: Any, at: Any, end: Any) -> Any:
+    data = payload
+    name = unit = ""
+    kind = 0
+    data_at = data_end = 0
+    temporality = monotonic = 0
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag >= 128 or (tag & 7) != 2:
+            at = _skip_tagged(data, at, tag)
+            continue
+        at, size = _varint(data, at)
+        stop = at + cython.cast(cython.Py_ssize_t, size)
+        if tag == 10:
+            name = payload[at:stop].decode("utf-8")
+        elif tag == 26:
+            unit = payload[at:stop].decode("utf-8")
+        elif tag == 42 or tag == 58 or tag == 74 or tag == 82 or tag == 90:
+            kind = tag
+            data_at = at
+            data_end = stop
+        at = stop
+    if kind == 0:
+        return None
+    at = data_at
+    while at < data_end and kind != 90:
+        tag = data[at]
+        at += 1
+        if tag == 16:
+            at, temporality = _varint(data, at)
+        elif tag == 24:
+            at, monotonic = _varint(data, at)
+        else:
+            at = _skip_tagged(data, at, tag)
+    return name, unit, kind, temporality & 0xFFFFFFFF, monotonic != 0, data_at, data_end
+
+
+@cython.cclass
+class PointReader:
+    """Reads data points of gauges, sums and histograms into the fields that `windowing.metrics` names.
+
+    Args:
+        payload: A request that `check` is sure of.
+        attributes_of: Returns of the attributes of a point, as they are on the wire, the names of their fields, the
+            values and the text of the series.
+        slow: Reads the data point with an index between two places of the payload.
+    """
+
+    payload = cython.declare(bytes)
+    attributes_of = cython.declare(object)
+    slow = cython.declare(object)
+
+    def __init__(
+        self,
+        payload: bytes,
+        attributes_of: Callable[[bytes], tuple[tuple[str, ...], tuple[Any, ...], str]],
+        slow: Callable[[int, int, int], None],
+    ) -> None:
+        self.payload = payload
+        self.attributes_of = attributes_of
+        self.slow = slow
+
+    @cython.locals(data=cython.p_uchar, at=cython.Py_ssize_t, end=cython.Py_ssize_t, tag=cython.int)
+    @cython.locals(size=cython.ulonglong, beyond=cython.Py_ssize_t)
+    def read(
+        self,
+        start: int,
+        stop: int,
+        item: int,
+        kind: int,
+        shared: tuple[Any, ...],
+        fields: dict[str, list[Any]],
+        items: list[int],
+        times_unix_nano: list[int],
+    ) -> int:
+        """Read the data points of one metric.
+
+        Args:
+            start: Where the message of its data begins.
+            stop: Where it ends.
+            item: Index of the item before its first.
+            kind: `GAUGE`, `SUM` or `HISTOGRAM`; data points of others are all left to `slow`.
+            shared: What the fields `type`, `source`, `unit`, `temporality` and `monotonic` are to hold.
+            fields: Columns by name.
+            items: Index of each record so far.
+            times_unix_nano: Time of each record so far.
+
+        Returns:
+            The index of its last item.
+        """
+        data = self.payload
+        at = start
+        end = stop
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag != 10:
+                at = _skip_tagged(data, at, tag)
+                continue
+            at, size = _varint(data, at)
+            beyond = at + cython.cast(cython.Py_ssize_t, size)
+            item += 1
+            if not self._point(at, beyond, kind, shared, fields, len(items), times_unix_nano):
+                self.slow(item, at, beyond)
+            else:
+                items.append(item)
+            at = beyond
+        return item
+
+    @cython.cfunc
+    @cython.returns(cython.bint)
+    @cython.exceptval(-1)
+    @cython.locals(at=cython.Py_ssize_t, end=cython.Py_ssize_t, kind=cython.int, shared=tuple, fields=dict)
+    @cython.locals(row=cython.Py_ssize_t, times=list, data=cython.p_uchar, tag=cython.int, size=cython.ulonglong)
+    @cython.locals(time=cython.ulonglong, begun=cython.ulonglong, flags=cython.ulonglong, count=cython.ulonglong)
+    @cython.locals(first=cython.Py_ssize_t, last=cython.Py_ssize_t, number_at=cython.Py_ssize_t, value_kind=cython.int)
+    @cython.locals(begins=cython.Py_ssize_t, stop=cython.Py_ssize_t, attribute_tag=cython.int, names=tuple)
+    @cython.locals(values=tuple, place=cython.Py_ssize_t, counts=list, bounds=list)
+    def _point(self, at: Any, end: Any, kind: Any, shared: Any, fields: Any, row: Any, times: Any) -> Any:
+        """Read one data point; False if that is left to `slow`, and nothing has changed."""
+        if kind != 42 and kind != 58 and kind != 74:
+            return False
+        data = self.payload
+        attribute_tag = 74 if kind == 74 else 58
+        time = begun = flags = count = 0
+        first = last = 0
+        value_kind = 0
+        number_at = 0
+        counts = []
+        bounds = []
+        while at < end:
+            begins = at
+            tag = data[at]
+            at += 1
+            if tag == 17:
+                begun = _fixed64(data, at)
+                at += 8
+            elif tag == 25:
+                time = _fixed64(data, at)
+                at += 8
+            elif tag == attribute_tag:
+                at, size = _varint(data, at)
+                at += cython.cast(cython.Py_ssize_t, size)
+                if last == 0:
+                    first = begins
+                elif last != begins:
+                    return False  # attributes that do not stand together
+                last = at
+            elif kind == 74:
+                if tag == 33:
+                    count = _fixed64(data, at)
+                    at += 8
+                elif tag == 41:
+                    value_kind = 41
+                    number_at = at
+                    at += 8
+                elif tag == 50 or tag == 58:
+                    at, size = _varint(data, at)
+                    stop = at + cython.cast(cython.Py_ssize_t, size)
+                    while at < stop:
+                        if tag == 50:
+                            counts.append(_fixed64(data, at))
+                        else:
+                            bounds.append(_double(data, at))
+                        at += 8
+                elif tag == 80:
+                    at, flags = _varint(data, at)
+                elif tag == 66 or tag == 49 or tag == 57:
+                    return False  # exemplars, or lists that are not packed
+                else:
+                    at = _skip_tagged(data, at, tag)
+            elif tag == 33 or tag == 49:
+                value_kind = tag
+                number_at = at
+                at += 8
+            elif tag == 64:
+                at, flags = _varint(data, at)
+            elif tag == 42:
+                return False  # exemplars
+            else:
+                at = _skip_tagged(data, at, tag)
+        names, values, series = self.attributes_of(data[first:last])
+        if len(fields) + len(names) > _MAX_NAMED - 10 or len(names) > 64:
+            # Near the bound on fields only what makes no new one is read here.
+            for name in (*names, *(_HISTOGRAM_FIELDS if kind == 74 else _NUMBER_FIELDS)):
+                if name not in fields:
+                    return False
+        for place in range(5):
+            _put(fields, _SHARED_FIELDS[place], row, shared[place])
+        for place in range(len(names)):
+            _put(fields, names[place], row, values[place])
+        _put(fields, "series", row, series)
+        _put(fields, "start_time_unix_nano", row, begun)
+        _put(fields, "no_recorded_value", row, flags & 1 != 0)
+        if kind == 74:
+            _put(fields, "count", row, count)
+            _put(fields, "sum", row, _double(data, number_at) if value_kind else None)
+            _put(fields, "bucket_counts", row, counts)
+            _put(fields, "explicit_bounds", row, bounds)
+        elif value_kind == 33:
+            _put(fields, "value", row, _double(data, number_at))
+        elif value_kind == 49:
+            _put(fields, "value", row, _signed(_fixed64(data, number_at)))
+        else:
+            _put(fields, "value", row, None)
+        times.append(time if time < _MAX_TIME else _MAX_TIME)
+        return True
+
+
+@cython.cfunc
+@cython.locals(fields=dict, row=cython.Py_ssize_t, column=list)
+def _put(fields: Any, name: Any, row: Any, value: Any) -> Any:
+    """Append the value of a field, whose column is made or filled up as is needed."""
+    column = fields.get(name)
+    if column is None:
+        column = fields[name] = [None] * row
+    elif len(column) < row:
+        column.extend([None] * (row - len(column)))
+    column.append(value)

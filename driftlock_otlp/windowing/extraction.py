@@ -57,6 +57,11 @@ class StreamBatches:
         self._resource, self._service = _read_resource(resource)
         self._schema_url = schema_url
 
+    @property
+    def resource(self) -> bytes:
+        """The current resource, as protobuf in the one form of it that is compared and kept."""
+        return self._resource
+
     def batch(self, kind: str, name: str = "") -> StreamBatch:
         """Return the batch of the current resource's stream of this kind and name."""
         key = StreamKey(kind, self._service, name, self._tenant)

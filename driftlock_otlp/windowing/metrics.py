@@ -7,7 +7,8 @@ What a cumulative point says about the time since the point before it is worked 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,15 @@ _TEMPORALITY: dict[int, str] = {
     pb.AGGREGATION_TEMPORALITY_CUMULATIVE: "cumulative",
 }
 _HISTOGRAM_COLUMNS = ("mean", "count_rate", "p95")
+_POINT_CLASSES: dict[str, Any] = {
+    "gauge": pb.NumberDataPoint,
+    "sum": pb.NumberDataPoint,
+    "histogram": pb.HistogramDataPoint,
+    "exponential_histogram": pb.ExponentialHistogramDataPoint,
+    "summary": pb.SummaryDataPoint,
+}
+_MOST_REMEMBERED = 4_096
+_MAX_REMEMBERED_BYTES = 1_024
 _COLUMNS_OF_TYPE = {
     "gauge": ("value",),
     "histogram": _HISTOGRAM_COLUMNS,
@@ -65,32 +75,91 @@ def extract(message: ExportMetricsServiceRequest, tenant: str) -> list[StreamBat
     item = -1
     for resource_metrics in message.resource_metrics:
         batches.enter_resource(resource_metrics.resource, resource_metrics.schema_url)
-        resource = resource_metrics.resource.SerializeToString(deterministic=True)
         for scope_metrics in resource_metrics.scope_metrics:
-            scope = scope_metrics.scope.name
-            source = hashlib.blake2b(resource + b"\0" + scope.encode(), digest_size=8).hexdigest()
+            source = _source_digest(batches.resource, scope_metrics.scope.name)
             for metric in scope_metrics.metrics:
                 kind = metric.WhichOneof("data")
                 if kind is None:
                     continue
                 batch = batches.batch(StreamKind.METRICS.value, metric.name)
                 data = getattr(metric, kind)
-                shared: dict[str, Any] = {
-                    "type": kind,
-                    "source": source,
-                    "unit": metric.unit[:_MAX_UNIT_CHARS],
-                    "temporality": _TEMPORALITY.get(getattr(data, "aggregation_temporality", 0), ""),
-                    "monotonic": bool(getattr(data, "is_monotonic", False)),
-                }
+                temporality = getattr(data, "aggregation_temporality", 0)
+                shared = _shared(kind, source, metric.unit, temporality, getattr(data, "is_monotonic", False))
                 for point in data.data_points:
                     item += 1
-                    fields = dict(shared)
-                    fields["series"] = _series(point.attributes, fields)
-                    fields["start_time_unix_nano"] = point.start_time_unix_nano
-                    fields["no_recorded_value"] = bool(point.flags & _NO_RECORDED_VALUE)
-                    _add_values(kind, point, fields)
-                    add_record(batch, item, point.time_unix_nano, fields)
+                    _add_point(batch, item, kind, shared, point)
     return batches.all()
+
+
+def extract_scanned(payload: bytes, tenant: str, scan: Any) -> list[StreamBatch]:
+    """Return what `extract` does, from protobuf that the scanner has checked.
+
+    Args:
+        payload: The request.
+        tenant: Organisation it belongs to.
+        scan: The scanner.
+    """
+    batches = StreamBatches(tenant)
+    item = -1
+    kinds = {getattr(scan, kind.upper()): kind for kind in _POINT_CLASSES}
+    for resource, schema_url, scopes in scan.envelopes(payload):
+        batches.enter_serialized_resource(resource, schema_url)
+        for scope, start, stop in scopes:
+            source = _source_digest(batches.resource, scope)
+            for name, unit, number, temporality, is_monotonic, data_start, data_stop in scan.metrics(
+                payload, start, stop
+            ):
+                kind = kinds[number]
+                batch = batches.batch(StreamKind.METRICS.value, name)
+                shared = _shared(kind, source, unit, temporality, is_monotonic)
+                add_slowly = partial(_add_serialized_point, batch, kind, shared, payload)
+                attributes_of = _HISTOGRAM_ATTRIBUTES if kind == "histogram" else _NUMBER_ATTRIBUTES
+                reader = scan.PointReader(payload, attributes_of, add_slowly)
+                columns = (batch.fields, batch.items, batch.times_unix_nano)
+                item = reader.read(data_start, data_stop, item, number, tuple(shared.values()), *columns)
+    return batches.all()
+
+
+def _shared(kind: str, source: str, unit: str, temporality: int, is_monotonic: bool) -> dict[str, Any]:
+    """Return the fields that all data points of a metric have in common."""
+    return {
+        "type": kind,
+        "source": source,
+        "unit": unit[:_MAX_UNIT_CHARS],
+        "temporality": _TEMPORALITY.get(temporality, ""),
+        "monotonic": bool(is_monotonic),
+    }
+
+
+def _source_digest(resource: bytes, scope: str) -> str:
+    return hashlib.blake2b(resource + b"\0" + scope.encode(), digest_size=8).hexdigest()
+
+
+def _add_point(batch: StreamBatch, item: int, kind: str, shared: dict[str, Any], point: Any) -> None:
+    fields = dict(shared)
+    fields["series"] = _series(point.attributes, fields)
+    fields["start_time_unix_nano"] = point.start_time_unix_nano
+    fields["no_recorded_value"] = bool(point.flags & _NO_RECORDED_VALUE)
+    _add_values(kind, point, fields)
+    add_record(batch, item, point.time_unix_nano, fields)
+
+
+def _add_serialized_point(
+    batch: StreamBatch, kind: str, shared: dict[str, Any], payload: bytes, item: int, start: int, stop: int
+) -> None:
+    _add_point(batch, item, kind, shared, _POINT_CLASSES[kind].FromString(payload[start:stop]))
+
+
+def _attribute_reader(point_class: Any) -> Callable[[bytes], tuple[tuple[str, ...], tuple[Any, ...], str]]:
+    """Return what reads the attributes of a point of this class by their bytes, and remembers those that are short."""
+
+    def read(serialized: bytes) -> tuple[tuple[str, ...], tuple[Any, ...], str]:
+        fields: dict[str, Any] = {}
+        series = _series(point_class.FromString(serialized).attributes, fields)
+        return tuple(fields), tuple(fields.values()), series
+
+    remembered = lru_cache(maxsize=_MOST_REMEMBERED)(read)
+    return lambda serialized: (remembered if len(serialized) <= _MAX_REMEMBERED_BYTES else read)(serialized)
 
 
 def _series(attributes: Iterable[KeyValue], fields: dict[str, Any]) -> str:
@@ -101,6 +170,10 @@ def _series(attributes: Iterable[KeyValue], fields: dict[str, Any]) -> str:
     return ",".join(f"{key}={'' if values[key] is None else text_of(values[key])}" for key in sorted(values))[
         :MAX_VALUE_CHARS
     ]
+
+
+_NUMBER_ATTRIBUTES = _attribute_reader(pb.NumberDataPoint)
+_HISTOGRAM_ATTRIBUTES = _attribute_reader(pb.HistogramDataPoint)
 
 
 def _add_values(kind: str, point: Any, fields: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ _EXTRACT: dict[Signal, Callable[[Any, str], list[StreamBatch]]] = {
 }
 _EXTRACT_SCANNED: dict[Signal, Callable[[bytes, str, Any], list[StreamBatch]]] = {
     Signal.LOGS: logs.extract_scanned,
+    Signal.METRICS: metrics.extract_scanned,
     Signal.TRACES: traces.extract_scanned,
 }
 _SHAPERS: dict[str, Callable[[], Shaper]] = {
@@ -48,9 +49,8 @@ def read_request(signal: Signal, payload: bytes, tenant: str) -> list[StreamBatc
     Raises:
         DecodeError: It is not a valid request.
     """
-    extract_scanned = _EXTRACT_SCANNED.get(signal)
-    if extract_scanned is not None and scanning.check(signal, payload) is not None:
-        return extract_scanned(payload, tenant, scanning.scan)
+    if scanning.check(signal, payload) is not None:
+        return _EXTRACT_SCANNED[signal](payload, tenant, scanning.scan)
     return split_request(signal, decode(signal, payload), tenant)
 
 

@@ -17,13 +17,13 @@ from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.otlp import decode, scanning
 from driftlock_otlp.otlp.identifiers import malformed_items
-from driftlock_otlp.windowing import logs, traces
+from driftlock_otlp.windowing import logs, metrics, traces
 from driftlock_otlp.windowing.batch import StreamBatch
 from tests.benchmark.telemetry import REQUESTS
 from tests.fuzz.mutation import mutate
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
-EXTRACT = {Signal.LOGS: logs, Signal.TRACES: traces}
+EXTRACT = {Signal.LOGS: logs, Signal.METRICS: metrics, Signal.TRACES: traces}
 
 
 @cache
@@ -131,9 +131,8 @@ def test_what_the_scanner_is_sure_of_protobuf_reads_in_the_same_way(way: str, si
     message = decode.decode(signal, payload)
     assert found == decode.count_items(signal, message)
     assert malformed_items(signal, message) == []
-    if signal in EXTRACT:
-        expected = EXTRACT[signal].extract(message, "acme")
-        assert _plain(EXTRACT[signal].extract_scanned(payload, "acme", _scanner(way))) == _plain(expected)
+    expected = EXTRACT[signal].extract(message, "acme")
+    assert _plain(EXTRACT[signal].extract_scanned(payload, "acme", _scanner(way))) == _plain(expected)
 
 
 @pytest.mark.parametrize("way", ["compiled", "interpreted"])
@@ -202,3 +201,26 @@ def test_too_many_envelopes_are_left_to_protobuf() -> None:
     for tables in (_tables("interpreted"),) + ((_tables("compiled"),) if scanning.scan is not None else ()):
         assert tables[Signal.LOGS].check(payload) is None
         assert tables[Signal.LOGS].check(payload[: 2 * decode.MOST_ENVELOPES]) == 0
+
+
+@pytest.mark.parametrize("way", ["compiled", "interpreted"])
+@pytest.mark.parametrize("signal", Signal, ids=lambda signal: signal.plural)
+def test_senders_of_ever_new_attributes_are_bounded_as_by_protobuf(way: str, signal: Signal) -> None:
+    """The scanner's own rule near the bound on fields must end in the same fields."""
+    request: Any = decode.request_class(signal)()
+    resource = getattr(request, f"resource_{'spans' if signal is Signal.TRACES else signal.plural}").add()
+    scope = getattr(resource, f"scope_{'spans' if signal is Signal.TRACES else signal.plural}").add()
+    if signal is Signal.METRICS:
+        items = [scope.metrics.add(name="m").gauge.data_points, scope.metrics.add(name="m").histogram.data_points]
+    else:
+        items = [scope.log_records if signal is Signal.LOGS else scope.spans]
+    for number in range(90):
+        record = items[number % len(items)].add()
+        for place in range(number % 4):
+            record.attributes.add(key=f"a{number}.{place}").value.int_value = place
+        record.attributes.add(key=f"b{number % 7}").value.string_value = "x"
+    payload = request.SerializeToString()
+    assert _tables(way)[signal].check(payload) == 90
+    found = EXTRACT[signal].extract_scanned(payload, "", _scanner(way))
+    assert _plain(found) == _plain(EXTRACT[signal].extract(request, ""))
+    assert len(found[0].fields) == 128

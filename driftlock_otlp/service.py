@@ -129,7 +129,8 @@ class Service:
         access = Access(self.gate.keys, config.api.requests_per_second)
         backend = self._build_backend(ingest)
         v1 = build_v1(backend, access, self.metrics.errors)
-        app = build_app(self.metrics.registry, self.readiness, version(), view.look, v1)
+        registry = self.metrics.registry
+        app = build_app(registry, self.readiness, version(), view.look, v1, access.may_see_all)
         self.api = ApiServer(config.api, app, backend.feed.close)
         grpc_endpoint = config.api.grpc_endpoint
         management = ManagementGrpc(grpc_endpoint, backend, access, self.metrics) if grpc_endpoint is not None else None
@@ -220,9 +221,7 @@ class Service:
         from driftlock_otlp.supabase.component import SupabaseSync  # noqa: PLC0415
 
         return [
-            SupabaseSync(
-                self._config.supabase, self._state, self._log, self.metrics, time.time_ns, self._quotas.block
-            )
+            SupabaseSync(self._config.supabase, self._state, self._log, self.metrics, time.time_ns, self._quotas.block)
         ]
 
     def _state_failure(self) -> StorageUnavailableError | None:

@@ -103,14 +103,13 @@ class Access:
         Raises:
             ForbiddenError: It is from elsewhere, or from a web page of elsewhere.
         """
-        if self._keys is not None:
-            return
-        if peer is not None and not _is_this_machine(peer):
-            raise ForbiddenError(f"the request comes from another machine; {_REMEDY}")
-        if peer is not None and host is not None and not _is_this_machine(_host_of(f"//{host}")):
-            raise ForbiddenError(f"the Host header does not name this machine; {_REMEDY}")
-        if origin is not None and not _is_this_machine(_host_of(origin)):
-            raise ForbiddenError(f"the request comes from a web page of another machine; {_REMEDY}")
+        where = None if self._keys is not None else _elsewhere(peer, host, origin)
+        if where is not None:
+            raise ForbiddenError(f"{where}; {_REMEDY}")
+
+    def may_see_all(self, peer: str | None, host: str | None, origin: str | None) -> bool:
+        """Return whether a request may see what all organisations have: where there are any, this machine alone."""
+        return self._keys is None or _elsewhere(peer, host, origin) is None
 
     def _spend(self, organization: str) -> None:
         bucket = self._buckets.get(organization)
@@ -124,6 +123,17 @@ class Access:
         if wait_s > 0:
             raise RateLimitedError(f"organisation {organization!r} asks too often; try again later", wait_s)
         bucket.take(1)
+
+
+def _elsewhere(peer: str | None, host: str | None, origin: str | None) -> str | None:
+    """Return how a request shows that it is from elsewhere; None if it is from this machine."""
+    if peer is not None and not _is_this_machine(peer):
+        return "the request comes from another machine"
+    if peer is not None and host is not None and not _is_this_machine(_host_of(f"//{host}")):
+        return "the Host header does not name this machine"
+    if origin is not None and not _is_this_machine(_host_of(origin)):
+        return "the request comes from a web page of another machine"
+    return None
 
 
 def _host_of(url: str) -> str:

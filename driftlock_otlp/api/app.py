@@ -30,6 +30,7 @@ def build_app(
     version: str,
     look: Callable[[], Awaitable[LivePipeline]],
     v1: ASGIApp,
+    may_see_all: Callable[[str | None, str | None, str | None], bool] = lambda peer, host, origin: True,
 ) -> Starlette:
     """Return the application.
 
@@ -39,6 +40,8 @@ def build_app(
         version: Of the sidecar.
         look: What `/debug/pipelinez` shows.
         v1: The management API, which answers what nothing else does.
+        may_see_all: Returns whether the live page, which names every organisation, is for a request with this
+            peer, `Host` and `Origin`.
     """
 
     def metrics(request: Request) -> Response:
@@ -62,6 +65,11 @@ def build_app(
         return PlainTextResponse(f"driftlock-otlp {version}\n\n{paths}\n")
 
     async def live(request: Request) -> Response:
+        peer = request.client.host if request.client is not None else None
+        if not may_see_all(peer, request.headers.get("host"), request.headers.get("origin")):
+            return PlainTextResponse(
+                "with API keys this page, which names every organisation, is for this machine\n", 403
+            )
         shown = await look()
         if _wants_json(request):
             return Response(msgspec.json.encode(shown), media_type="application/json", headers=pipelinez.HEADERS)

@@ -8,7 +8,7 @@ from driftlock_otlp.model import StreamKey, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.windowing.batch import Shaper
 
-_SHOWN_NAME = 200
+SHOWN_NAME = 200
 """Longest part of a stream's name that is shown, in characters."""
 
 
@@ -63,7 +63,7 @@ class TrackedStream:
         """
         key, detector, last = self.key, self.detector, self.last_window
         return LiveStream(
-            key=StreamKey(key.kind, key.service[:_SHOWN_NAME], key.name[:_SHOWN_NAME], key.tenant[:_SHOWN_NAME]),
+            key=StreamKey(key.kind, key.service[:SHOWN_NAME], key.name[:SHOWN_NAME], key.tenant[:SHOWN_NAME]),
             window_size=window_size,
             open_window_count=open_windows,
             open_record_count=open_records,

@@ -20,6 +20,7 @@ from driftlock_otlp.errors import NotFoundError
 from driftlock_otlp.model import StreamKey, WindowFacts
 from driftlock_otlp.observability.live import LiveStream
 from driftlock_otlp.storage import windows
+from driftlock_otlp.windowing.tracked_stream import SHOWN_NAME
 
 router = APIRouter(tags=["streams"])
 
@@ -136,10 +137,12 @@ async def list_streams(caller: Reader, backend: Backing, limit: Limit = 100, cur
     after = None if cursor is None else plain(cursor, _parts_decoder, "cursor")
     live = await _live(backend, caller)
     known = await backend.state.read(lambda c: windows.streams(c, tenant=caller.tenant, after=after, limit=limit + 1))
-    keys = sorted({key for key in (*known, *live) if after is None or _parts(key) > after}, key=_parts)
+    # A name that was cut is not one: such a stream is listed once a window of it is stored.
+    whole = [key for key in live if max(len(key.service), len(key.name)) < SHOWN_NAME]
+    keys = sorted({key for key in (*known, *whole) if after is None or _parts(key) > after}, key=_parts)
     page = keys[:limit]
     return Streams(
-        streams=[Stream(**_facts(key), live=_said(live.get(key))) for key in page],
+        streams=[Stream(**_facts(key), live=_said(live.get(_cut(key)))) for key in page],
         next_cursor=opaque(_parts(page[-1])) if len(keys) > limit else None,
     )
 
@@ -154,7 +157,7 @@ async def get_stream(
 ) -> StreamDetail:
     """How a stream is: how far it has been learned, and the scores of its windows over time."""
     key = key_of(id, caller)
-    live = (await _live(backend, caller)).get(key)
+    live = (await _live(backend, caller)).get(_cut(key))
     own = await backend.findings.own_significance(caller, id)
     baseline_windows = live.baseline_window_count if live is not None else 0
 
@@ -180,12 +183,19 @@ async def get_stream(
 async def find_stream(backend: Backend, caller: Caller, stream_id: str) -> StreamKey:
     """Return a stream that has had a window, or is followed now.
 
+    Args:
+        backend: Where it may be.
+        caller: Who asks.
+        stream_id: Its id.
+
     Raises:
         DecodeError: It is no id.
         NotFoundError: There is none.
     """
     key = key_of(stream_id, caller)
-    if key not in await _live(backend, caller) and not await backend.state.read(lambda c: windows.find(c, key, 1)):
+    if _cut(key) not in await _live(backend, caller) and not await backend.state.read(
+        lambda c: windows.find(c, key, 1)
+    ):
         raise NotFoundError("there is no such stream")
     return key
 
@@ -193,6 +203,11 @@ async def find_stream(backend: Backend, caller: Caller, stream_id: str) -> Strea
 async def _live(backend: Backend, caller: Caller) -> dict[StreamKey, LiveStream]:
     _, streams = await backend.workers.look()
     return {stream.key: stream for stream in streams if caller.tenant in {None, stream.key.tenant}}
+
+
+def _cut(key: StreamKey) -> StreamKey:
+    """Return a stream as workers name it."""
+    return StreamKey(key.kind, key.service[:SHOWN_NAME], key.name[:SHOWN_NAME], key.tenant)
 
 
 def _said(live: LiveStream | None) -> Live | None:

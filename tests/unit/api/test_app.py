@@ -20,7 +20,7 @@ from driftlock_otlp.observability.live import LivePipeline
 from driftlock_otlp.observability.metrics import Metrics
 
 
-async def get(app: Any, path: str, accept: str = "") -> tuple[int, dict[str, str], bytes]:
+async def get(app: Any, path: str, accept: str = "", peer: str = "127.0.0.1") -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of a GET."""
     sent: list[dict[str, Any]] = []
 
@@ -42,6 +42,7 @@ async def get(app: Any, path: str, accept: str = "") -> tuple[int, dict[str, str
         "http_version": "1.1",
         "scheme": "http",
         "root_path": "",
+        "client": (peer, 4321),
     }
     await app(scope, receive, send)
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}

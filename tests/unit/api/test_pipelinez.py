@@ -6,13 +6,16 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.responses import PlainTextResponse
 
+from driftlock_otlp.api.access import Access
 from driftlock_otlp.api.app import build_app
 from driftlock_otlp.api.pipelinez import page
+from driftlock_otlp.auth.keys import KeyRing
 from driftlock_otlp.lifecycle import Readiness
 from driftlock_otlp.model import StreamKey
 from driftlock_otlp.observability.live import (
@@ -216,3 +219,18 @@ async def test_it_is_json_for_whoever_asks(query: str, accept: str, is_json: boo
         assert shown["streams"][0]["key"] == {"kind": "logs", "service": "checkout", "name": "", "tenant": ""}
         assert shown["queues"][0]["outcomes"] == {"forwarded": 12345}
         assert shown["workers"][0]["read_position"] == 900
+
+
+@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("192.0.2.7", 403)])
+async def test_with_keys_it_is_for_this_machine_as_it_names_every_organisation(
+    tmp_path: Path, peer: str, status: int
+) -> None:
+    async def look() -> LivePipeline:
+        return LIVE
+
+    (tmp_path / "keys.yaml").write_text("{}")
+    for ring, expected in ((KeyRing(tmp_path / "keys.yaml"), status), (None, 200)):
+        access = Access(ring, 1.0)  # The Host header is absent, as with HTTP/1.0.
+        nothing = PlainTextResponse("v1")
+        app = build_app(Metrics().registry, Readiness(), "1.2.3", look, nothing, access.may_see_all)
+        assert (await get(app, "/debug/pipelinez", peer=peer))[0] == expected

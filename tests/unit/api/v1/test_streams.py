@@ -5,6 +5,7 @@ from __future__ import annotations
 from driftlock_otlp.auth.roles import Role
 from driftlock_otlp.model import LogEntry, NewEntry, Signal, StreamKey, WindowFacts
 from driftlock_otlp.storage import usage, windows
+from driftlock_otlp.windowing.tracked_stream import SHOWN_NAME
 from tests.unit.api.v1.api import NOW, Api, live
 
 CHECKOUT = StreamKey("logs", "checkout", tenant="acme")
@@ -36,6 +37,15 @@ async def test_streams_are_listed_page_by_page_with_what_the_detector_says(api: 
     ]
     assert [item["live"] and item["live"]["is_warm"] for item in seen] == [None, True, False]
     assert seen[1]["live"]["anomaly_id"] == "a" * 32
+
+
+async def test_a_stream_whose_name_is_too_long_for_workers_is_one_stream_all_the_same(api: Api) -> None:
+    long = StreamKey("metrics", "s" * 500, "n" * 500, "acme")
+    await api.backend.state.write(lambda c: windows.add(c, [window(long, 0)]))
+    api.workers.streams = [live(StreamKey("metrics", "s" * SHOWN_NAME, "n" * SHOWN_NAME, "acme"))]
+    (listed,) = (await api.get("/v1/streams")).json["streams"]
+    assert (listed["service"], listed["live"]["is_warm"]) == ("s" * 500, True)
+    assert (await api.get(f"/v1/streams/{listed['id']}")).json["live"]["is_warm"]
 
 
 async def test_a_stream_shows_its_windows_newest_first_and_how_far_its_baseline_reaches(api: Api) -> None:

@@ -119,13 +119,14 @@ def record(connection: sqlite3.Connection, anomaly: Anomaly, now_unix_nano: int)
     key = anomaly.stream
     inserted = connection.execute(
         "INSERT INTO anomalies (id, kind, service, name, tenant, template, state, status, severity, level, incident_id,"
-        " is_suppressed, score, p_value, detected_unix_nano, window_count, last_unix_nano, told_unix_nano,"
-        " recorded_unix_nano, resolved_unix_nano, resolution)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        " is_suppressed, score, p_value, detected_unix_nano, window_count, notice_window, last_unix_nano,"
+        " told_unix_nano, recorded_unix_nano, resolved_unix_nano, resolution)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
             *(anomaly.id, key.kind, key.service, key.name, key.tenant, anomaly.template),
             *(anomaly.state, anomaly.status, anomaly.severity, anomaly.level, anomaly.incident_id),
             *(anomaly.is_suppressed, anomaly.score, anomaly.p_value, detected, anomaly.window_count),
+            0 if anomaly.is_suppressed else anomaly.window_count,
             min(anomaly.last_unix_nano, MAX_INTEGER) or detected,
             *(0 if anomaly.is_suppressed else detected, now_unix_nano),
             *(min(anomaly.resolved_unix_nano, MAX_INTEGER), anomaly.resolution),

@@ -10,6 +10,16 @@ import sqlite3
 from driftlock_otlp.model import Anomaly, AnomalyLevel, AnomalyState
 from driftlock_otlp.storage.state import MAX_INTEGER
 
+NEVER = 1 << 62
+"""Number of a window that no anomaly comes to."""
+
+_WINDOWS = {
+    AnomalyLevel.NOTICE: "notice_window",
+    AnomalyLevel.PAGE: "page_window",
+    AnomalyLevel.FLEET: "fleet_window",
+}
+"""Columns that say with which window an anomaly came to a level; 0 for never."""
+
 _IS_FREE = "id NOT IN (SELECT anomaly_id FROM quarantine_anomalies)"
 
 
@@ -65,6 +75,14 @@ def put(connection: sqlite3.Connection, anomaly: Anomaly) -> None:
         "UPDATE anomalies SET level = ?, severity = ?, incident_id = ?, is_suppressed = ? WHERE id = ?",
         (anomaly.level, anomaly.severity, anomaly.incident_id, anomaly.is_suppressed, anomaly.id),
     )
+    if not anomaly.is_suppressed:
+        rank = AnomalyLevel(anomaly.level).rank
+        for level, column in _WINDOWS.items():
+            if level.rank <= rank:
+                connection.execute(
+                    f"UPDATE anomalies SET {column} = ? WHERE id = ? AND {column} = 0",  # noqa: S608 - our own names
+                    (anomaly.window_count, anomaly.id),
+                )
 
 
 def told_unix_nano(connection: sqlite3.Connection, anomaly_id: str) -> int:
@@ -80,10 +98,25 @@ def set_told(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int)
     )
 
 
-def standing(connection: sqlite3.Connection, anomaly_id: str) -> tuple[AnomalyLevel, bool] | None:
-    """Return the level of an anomaly, and whether it is suppressed; None if there is none."""
-    row = connection.execute("SELECT level, is_suppressed FROM anomalies WHERE id = ?", (anomaly_id,)).fetchone()
-    return None if row is None else (AnomalyLevel(row[0]), bool(row[1]))
+def heard_from(connection: sqlite3.Connection, anomaly_id: str, level: AnomalyLevel) -> int | None:
+    """Return the first window of an anomaly that is heard as far as `level`; None if there is no such anomaly.
+
+    Returns:
+        Its number, from 1; `NEVER` for one that is not heard so far, as while it is suppressed.
+    """
+    row = connection.execute(
+        f"SELECT {_WINDOWS[level]}, is_suppressed FROM anomalies WHERE id = ?",  # noqa: S608 - our own names
+        (anomaly_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return NEVER if row[1] or not row[0] else int(row[0])
+
+
+def is_suppressed(connection: sqlite3.Connection, anomaly_id: str) -> bool:
+    """Return whether an anomaly is suppressed."""
+    row = connection.execute("SELECT is_suppressed FROM anomalies WHERE id = ?", (anomaly_id,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def move(connection: sqlite3.Connection, incident_id: str, into: str) -> None:

@@ -79,7 +79,7 @@ class Recorder:
     """
 
     def __init__(self, config: Config, clock: Clock, announcer: Announcer) -> None:
-        self._divert_rank = AnomalyLevel(config.forward.divert_from).rank
+        self._divert_from = AnomalyLevel(config.forward.divert_from)
         self._update_nano = int(config.events.update_interval * 1e9)
         self._clock = clock
         self._announcer = announcer
@@ -98,27 +98,25 @@ class Recorder:
         for cursor_name, batch in said:
             for message in batch:
                 run.take(message)
-                standings: dict[str, tuple[AnomalyLevel, bool] | None] = {}
+                first_heard: dict[str, int | None] = {}
                 for position, ranges in message.diverted:
-                    verdicts.add(connection, position, self._heard(run, ranges, standings))
+                    verdicts.add(connection, position, self._heard(run, ranges, first_heard))
             set_cursor(connection, cursor_name, batch[-1].watermark)
         return run.finish()
 
-    def _heard(
-        self, run: _Run, ranges: Sequence[ItemRange], standings: dict[str, tuple[AnomalyLevel, bool] | None]
-    ) -> list[ItemRange]:
-        """Return the ranges whose anomaly is heard far enough for its records to be withheld or marked."""
+    def _heard(self, run: _Run, ranges: Sequence[ItemRange], first_heard: dict[str, int | None]) -> list[ItemRange]:
+        """Return the ranges of windows that are heard far enough for their records to be withheld or marked."""
         heard = []
         for items in ranges:
-            if items.anomaly_id not in standings:
-                standings[items.anomaly_id] = anomaly_course.standing(run.connection, items.anomaly_id)
-            known = standings[items.anomaly_id]
-            if known is not None and known[1]:
-                run.recorded.spared_items["suppressed"] += items.count
-            elif known is not None and known[0].rank < self._divert_rank:
-                run.recorded.spared_items["level"] += items.count
-            else:
+            name = items.anomaly_id
+            if name not in first_heard:
+                first_heard[name] = anomaly_course.heard_from(run.connection, name, self._divert_from)
+            first = first_heard[name]
+            if first is None or items.window >= first:  # Of an anomaly that is forgotten, nothing is known.
                 heard.append(items)
+            else:
+                reason = "suppressed" if anomaly_course.is_suppressed(run.connection, name) else "level"
+                run.recorded.spared_items[reason] += items.count
         return heard
 
 
@@ -174,7 +172,7 @@ class _Run:
         return self.recorded
 
     def _open(self, found: Anomaly) -> None:
-        if anomaly_course.standing(self.connection, found.id) is not None:
+        if anomaly_course.heard_from(self.connection, found.id, AnomalyLevel.NOTICE) is not None:
             return
         suppression = suppressions.covering(self.connection, found, found.detected_unix_nano)
         level = AnomalyLevel(found.level)

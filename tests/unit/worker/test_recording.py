@@ -305,11 +305,21 @@ def test_records_below_the_level_from_which_data_are_diverted_go_on_as_clean(ben
     recorded = bench.say(opened=[quiet, loud], diverted=[(5, [ItemRange(0, 2, quiet.id), ItemRange(2, 7, loud.id)])])
     assert verdicts.between(bench.connection, 0, 9) == {5: [ItemRange(2, 7, loud.id)]}
     assert recorded.spared_items == {"level": 2}
-    bench.say(
-        ongoing=[window("a", 2, 10, is_odd=True, level="page", severity="medium")],
-        diverted=[(6, [ItemRange(0, 2, quiet.id)])],
-    )
-    assert verdicts.between(bench.connection, 6, 9) == {6: [ItemRange(0, 2, quiet.id)]}
+    # One message may tell of several windows: only those from the higher level on are withheld, also when said again.
+    said = {
+        "ongoing": [window("a", 2, 10), window("a", 3, 20, is_odd=True, level="page", severity="medium")],
+        "diverted": [
+            (6, [ItemRange(0, 2, quiet.id, 1), ItemRange(2, 3, quiet.id, 2), ItemRange(5, 4, quiet.id, 3)]),
+            (7, [ItemRange(0, 1, quiet.id, 4)]),
+        ],
+    }
+    for _ in range(2):
+        assert bench.say(**said).spared_items == {"level": 5}
+        bench.restart("forward.divert_from=page")
+    assert verdicts.between(bench.connection, 6, 9) == {
+        6: [ItemRange(5, 4, quiet.id)],
+        7: [ItemRange(0, 1, quiet.id)],
+    }
 
 
 def test_organisations_have_incidents_and_suppressions_of_their_own(bench: Bench) -> None:

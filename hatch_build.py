@@ -43,6 +43,7 @@ class CompileScanner(BuildHookInterface[Any]):
             beside = root / relative.with_name(f".{built.name}.new")
             shutil.copyfile(built, beside)
             beside.replace(root / relative)
+            shutil.rmtree(work, ignore_errors=True)
         else:
             self._work = work
             build_data["force_include"][str(built)] = relative.as_posix()
@@ -73,7 +74,7 @@ def compile_scanner(root: Path, work: Path) -> Path:
     source = work / "driftlock_otlp" / "otlp" / "scan.py"
     source.parent.mkdir(parents=True)
     shutil.copyfile(root / _SOURCE, source)
-    flags = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing"]
+    flags = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing", "-g0"]
     extension = Extension(_MODULE, [str(source)], extra_compile_args=flags)
     distribution = Distribution({"ext_modules": cythonize([extension], build_dir=str(work / "c"), quiet=True)})
     command = distribution.get_command_obj("build_ext")

@@ -42,6 +42,7 @@ from driftlock_otlp.model import Signal
 from driftlock_otlp.observability.collector_metrics import CollectorMetrics
 from driftlock_otlp.observability.metrics import Metrics
 from driftlock_otlp.observability.version import version
+from driftlock_otlp.otlp import scanning
 from driftlock_otlp.receiver.gate import Gate
 from driftlock_otlp.receiver.grpc_server import GrpcReceiver
 from driftlock_otlp.receiver.http_server import HttpReceiver
@@ -360,6 +361,12 @@ class Service:
                         effect="whoever sees the traffic sees API keys and telemetry",
                         remedy=f"set receivers.otlp.protocols.{name}.tls, or let a proxy on this machine do TLS",
                     )
+        if scanning.scan is None:
+            _logger.warning(
+                "scanner_not_compiled",
+                effect="requests are read by protobuf alone, at about ten times the CPU",
+                remedy="install a C compiler, then this package again; or take a wheel for this machine",
+            )
         if not forward.exporters:
             _logger.warning(
                 "no_downstream",

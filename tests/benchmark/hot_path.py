@@ -1,6 +1,6 @@
 """What one record costs on its way from bytes to a verdict, step by step, in microseconds of CPU.
 
-python -m tests.benchmark.hot_path [--records 1000] [--rounds 5]
+python -m tests.benchmark.hot_path [--records 1000] [--rounds 5] [--protobuf]
 
 One process, no network, seeded requests of one service (`telemetry.py`). Each step is measured by
 itself over all requests of a round, which are new in each; the figure is that of the quickest round,
@@ -37,7 +37,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--records", type=int, default=1000, help="records in a request and in a window")
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--protobuf", action="store_true", help="without the scanner, as where it is not compiled")
     given = arguments.parse_args()
+    if given.protobuf:
+        scanning.scan = None
     for signal in Signal:
         print(f"{signal.plural}, {given.records} a request and a window")
         for step, cost_us in costs(signal, given.records, given.rounds).items():

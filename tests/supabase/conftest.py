@@ -42,9 +42,11 @@ def migrated(server: Server, empty: str) -> str:
 
 
 @pytest.fixture
-def database(server: Server, migrated: str) -> str:
+def database(server: Server, migrated: str) -> Iterator[str]:
     """A migrated project of the test's own: how to connect to it as its owner."""
-    return server.dsn(server.new_database(migrated))
+    name = server.new_database(migrated)
+    yield server.dsn(name)
+    server.drop(name)
 
 
 @pytest_asyncio.fixture

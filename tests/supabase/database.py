@@ -29,6 +29,10 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "shared_buffers": "64MB",
     "max_connections": "40",
+    "autovacuum": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "128MB",
     "timezone": "Europe/Berlin",  # nothing may lean on the server's own zone
 }
 
@@ -63,6 +67,11 @@ class Server:
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
             connection.execute(f"create database {name} template {template}")
         return name
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is connected."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            connection.execute(f"drop database {database} with (force)")
 
     def freeze(self, database: str) -> None:
         """Let nobody connect to a database that is to be copied from."""

@@ -33,10 +33,10 @@ async def test_usage_of_a_sidecar_that_is_killed_while_answers_get_lost_is_exact
             senders = [Sender(sidecar, Signal.LOGS, 1), Sender(sidecar, Signal.METRICS, 2)]
             tasks = [asyncio.create_task(sender.run()) for sender in senders]
             for _ in range(2):
-                await send_until_enough(senders, 40)
+                await send_until_enough(senders, 15)
                 await sidecar.kill()
                 await sidecar.start()
-            await send_until_enough(senders, 20)
+            await send_until_enough(senders, 10)
             for sender in senders:
                 sender.finish()
             await asyncio.gather(*tasks)

@@ -29,6 +29,8 @@ class Feedback:
 
     def __init__(self, record_scorers: Sequence[RecordScorer], compressor: Compressor) -> None:
         self._record_scorers = record_scorers
+        # Asked once: whether an object is of a protocol takes Python 3.11 longer than what is then asked of it.
+        self._judged = [scorer if isinstance(scorer, JudgedScorer) else None for scorer in record_scorers]
         self._compressor = compressor
         self.cases = Cases()
 
@@ -41,16 +43,16 @@ class Feedback:
         """Let the record scorers know of a new verdict, or that there is none any more."""
         # The others again: they may share a template or a value with it.
         for known in (case, *(other for other in self.cases if other.is_good is not None)):
-            for scorer, odd in zip(self._record_scorers, known.odd, strict=True):
-                if isinstance(scorer, JudgedScorer):
+            for scorer, odd in zip(self._judged, known.odd, strict=True):
+                if scorer is not None:
                     for found in odd:
                         scorer.judge(found, is_good=known.is_good)
 
     def kept_rows(self, columns: Columns) -> Ints | None:
         """Return the records that people have not called good for good; int64, None if that is all."""
         kept: Ints | None = None
-        for scorer in self._record_scorers:
-            aside = scorer.set_aside(columns) if isinstance(scorer, JudgedScorer) else None
+        for scorer in self._judged:
+            aside = scorer.set_aside(columns) if scorer is not None else None
             if aside is not None:
                 rows = np.flatnonzero(~aside)
                 kept = rows if kept is None else np.intersect1d(kept, rows)
@@ -86,8 +88,8 @@ class Feedback:
 
     def remember_odd(self, case: Case, score: WindowScore) -> None:
         """Keep of a case what the record scorers found odd in one of its windows; after it was learned."""
-        judged = zip(self._record_scorers, score.records, strict=True)
-        remember_odd(case, [s.odd(score.columns, e) if isinstance(s, JudgedScorer) else None for s, e in judged])
+        judged = zip(self._judged, score.records, strict=True)
+        remember_odd(case, [s.odd(score.columns, e) if s is not None else None for s, e in judged])
 
     def signs(self, score: WindowScore, baseline: Baseline) -> dict[Sign, float]:
         """Return the raw evidence of a window's strong claims; before it is learned."""

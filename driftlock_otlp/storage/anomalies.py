@@ -7,7 +7,7 @@ of it first. Times are event times unless they are said to be on the wall clock.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,27 +18,32 @@ from driftlock_otlp.storage import history
 from driftlock_otlp.storage.schema import searched_text
 from driftlock_otlp.storage.state import MAX_INTEGER
 
-_MOST_SCANNED = 5_000
+_MOST_SCANNED = 20_000
 """Rows looked at for one page; then it ends, however full."""
 _MOST_TEXTS = 1_000
 """The same where each row's text must be read."""
+_MOST_RARE = 2_000
+"""A value that as many rows have is common."""
 
 _ROW = (
     "document, state, status, severity, level, incident_id, is_suppressed, window_count, last_unix_nano,"
     " resolved_unix_nano, resolution"
 )
 _JOINED = "anomalies JOIN anomaly_documents USING (number)"
-_INDEXED = {
+_EQUAL = {
     "incident_id": "incident",
     "service": "service",
     "tenant": "tenant",
-    "status": "status",
     "state": "state",
+    "status": "status",
     "level": "level",
     "severity": "severity",
     "kind": "kind",
 }
-"""Columns with an index, by what filters and indexes call them; of several as common ones the first leads."""
+"""Columns that are filtered by one value, with the filter's names of them."""
+_LEADING = ("incident_id", "service", "tenant", "state")
+"""Those with an index that begins with them; of several that are as common the first one is taken."""
+_COVERED = "number, detected_unix_nano, id, tenant, service, kind, state, status, severity, level, is_suppressed, score, p_value"
 _CONDITIONS = (
     ("score >= :min_score", "min_score"),
     ("p_value <= :max_p_value", "max_p_value"),
@@ -244,10 +249,10 @@ def page(connection: sqlite3.Connection, where: AnomalyFilter, limit: int, curso
     after = _LAST if cursor is None else _position(cursor)
     if where.until_unix_nano is not None:
         after = min(after, (min(where.until_unix_nano, MAX_INTEGER), ""))
-    equal = {column: value for column, value in _equalities(where) if value is not None}
-    leading = min(equal, key=lambda column: _count_some(connection, column, equal[column]), default=None)
+    equal = {column: value for column, name in _EQUAL.items() if (value := getattr(where, name)) is not None}
+    leading = _leading(connection, equal)
     keys = "(detected_unix_nano, id) < (:time, :id) AND detected_unix_nano >= :since"
-    source = f"anomalies INDEXED BY anomalies_by_{_INDEXED[leading] if leading else 'time'} WHERE {keys}"
+    source = f"anomalies INDEXED BY anomalies_by_{_EQUAL[leading] if leading else 'time'} WHERE {keys}"
     if leading:
         source += f" AND {leading} = :{leading}"
     conditions = [f"{column} = :{column}" for column in equal if column != leading]
@@ -262,10 +267,11 @@ def page(connection: sqlite3.Connection, where: AnomalyFilter, limit: int, curso
         "limit": limit + 1,
         "most": _MOST_SCANNED if where.text is None else _MOST_TEXTS,
     }
+    columns = _COVERED + (", incident_id" if "incident_id" in equal else "")
     order = "ORDER BY detected_unix_nano DESC, id DESC"
     # The inner order is the outer one: saying so again would make it read all that may be looked at.
     found = connection.execute(
-        f"SELECT number, detected_unix_nano, id FROM (SELECT * FROM {source} {order} LIMIT :most) AS scanned"  # noqa: S608 - our own names
+        f"SELECT number, detected_unix_nano, id FROM (SELECT {columns} FROM {source} {order} LIMIT :most) AS scanned"  # noqa: S608 - our own names
         f" WHERE {' AND '.join(conditions) or '1'} LIMIT :limit",
         parameters,
     ).fetchall()
@@ -308,15 +314,18 @@ def open_count(connection: sqlite3.Connection) -> int:
     )
 
 
-def _equalities(where: AnomalyFilter) -> Iterator[tuple[str, str | None]]:
-    for column, name in _INDEXED.items():
-        yield column, getattr(where, name)
+def _leading(connection: sqlite3.Connection, equal: Mapping[str, str]) -> str | None:
+    """Return the column whose index finds the fewest rows with its value; None for the one by time."""
+    counts = {column: _count_some(connection, column, equal[column]) for column in _LEADING if column in equal}
+    leading = min(counts, key=lambda column: counts[column], default=None)
+    # Its index alone does not hold what else is filtered by.
+    return None if leading == "state" and counts["state"] == _MOST_RARE else leading
 
 
 def _count_some(connection: sqlite3.Connection, column: str, value: str) -> int:
-    """Return how many rows have this value, or about as many as a page looks at if there are more."""
+    """Return how many rows have this value, at most `_MOST_RARE`."""
     statement = f"SELECT count(*) FROM (SELECT 1 FROM anomalies WHERE {column} = ? LIMIT ?)"  # noqa: S608 - our own names
-    return int(connection.execute(statement, (value, _MOST_SCANNED)).fetchone()[0])
+    return int(connection.execute(statement, (value, _MOST_RARE)).fetchone()[0])
 
 
 def _position(cursor: str) -> tuple[int, str]:

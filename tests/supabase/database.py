@@ -87,7 +87,8 @@ def running_server() -> Iterator[Server]:
     user = _NOBODY if os.getuid() == 0 else None
     if user is not None:
         os.chown(folder, user, user)
-    data, programs = folder / "data", binaries()
+    data = folder / "data"
+    programs = binaries() if user is None or _is_open_to_all(binaries()) else _copied(binaries(), folder)
     run: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
     command = [
         programs / "initdb",
@@ -118,6 +119,21 @@ def running_server() -> Iterator[Server]:
             process.send_signal(signal.SIGQUIT)  # At once: nothing of it is kept.
             process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_open_to_all(programs: Path) -> bool:
+    """Whether any user may run what lies in a folder: it may stand below one that is closed to others."""
+    return all(place.stat().st_mode & 0o001 for place in (programs / "postgres", programs, *programs.parents))
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """Copy the server to where any user may run it; return the folder of its programs there."""
+    shutil.copytree(programs.parent, folder / "server", symlinks=True)
+    for place in (folder / "server").rglob("*"):
+        if not place.is_symlink():
+            place.chmod(place.stat().st_mode | (0o055 if place.is_dir() or place.stat().st_mode & 0o100 else 0o044))
+    (folder / "server").chmod(0o755)
+    return folder / "server" / programs.name
 
 
 def _wait_until_ready(programs: Path, folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -35,12 +35,13 @@ from driftlock_otlp.detection.cases import Case, Waiting, waiting_of_state, wait
 from driftlock_otlp.detection.claims import Change, Claim
 from driftlock_otlp.detection.columns import Columns, Floats
 from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.contributions import record_bits, record_margins
 from driftlock_otlp.detection.drift import DriftWatch
-from driftlock_otlp.detection.feedback import SIGN_BITS, Feedback, oddest_record
+from driftlock_otlp.detection.feedback import Feedback, oddest_record
 from driftlock_otlp.detection.history import LAG_WINDOWS, EvidenceHistory
+from driftlock_otlp.detection.jobs import Jobs
 from driftlock_otlp.detection.policy import CALM_BITS, IMMEDIATE_BITS, AlarmPolicy
 from driftlock_otlp.detection.records import RecordScorer
-from driftlock_otlp.detection.recurrences import RECURRENCES, Recurrences
 from driftlock_otlp.detection.scores import DetectorSettings, WindowScore
 
 _FEWEST_RECORDS = 3
@@ -68,9 +69,8 @@ class StreamDetector:
         self._history = EvidenceHistory(settings.calibration_windows, settings.warm_up_windows)
         self._policy = AlarmPolicy(settings.significance)
         self._feedback = Feedback(record_scorers, compressor)
-        self._recurrences = Recurrences()
+        self._jobs = Jobs(self._feedback, settings.recovery_windows)
         self.drift = DriftWatch(compressor)
-        self._job_calm_windows = 0
         self._pending: deque[Waiting] = deque()
         self._recent: deque[PreparedWindow] = deque(maxlen=settings.baseline_windows)
         self._is_open = False
@@ -143,7 +143,7 @@ class StreamDetector:
             return False
         self._is_protected = is_good is False
         if is_good:
-            self._is_open, self._calm_windows = False, 0
+            self._is_open, self._calm_windows = False, 0  # nor is it protected
         return bool(is_good)
 
     def score_one(self, columns: Columns, closed_unix_nano: int, duration_s: float) -> WindowScore:
@@ -192,7 +192,7 @@ class StreamDetector:
         case = self._feedback.cases.get(self._open_id) if score.is_anomalous else None
         if case is not None:
             self._feedback.remember(case, score, self.baseline)
-        self._follow_recurrence(score)
+        self._jobs.follow(score, self.baseline)
         for scorer, found in zip(self._record_scorers, score.records, strict=True):
             scorer.learn_one(score.columns, found)
         if case is not None:
@@ -212,7 +212,7 @@ class StreamDetector:
             self._is_protected |= score.is_protected
             self._calm_windows = self._calm_windows + 1 if self._is_calm(score) else 0
         if score.is_resolved:
-            self._is_open, self._calm_windows = False, 0
+            self._is_open, self._is_protected, self._calm_windows = False, False, 0
         if score.is_sparse:
             to_warm = [found.windows_to_warm for found in score.records if found is not None]
             self._sparse_to_warm = min(to_warm, default=self._sparse_to_warm)
@@ -242,46 +242,11 @@ class StreamDetector:
         they contribute. While warming up, records are ranked by their own surprise, below any
         bar.
         """
-        n = score.columns.record_count
-        bar = self._policy.bar(IMMEDIATE_BITS)
-        saved = self.record_bits(score)
-        top = float(saved.max()) if n else 0.0
-        if score.is_sparse:
-            margins = np.full(n, -np.inf)
-        elif score.is_warm:
-            share = saved / top if top > 0 else np.ones(n)
-            margins = score.bits * share - bar
-        elif score.evaluation is not None:
-            # Raw bits are not calibrated ones; a quarter of them is about what they turn out to be.
-            margins = np.minimum(0.25 * saved - bar, -1.0)
-        else:
-            margins = np.full(n, -np.inf)
-        for found in score.records:
-            if found is not None:
-                margins = np.maximum(margins, np.minimum(found.margins, math.inf if score.is_warm else -1.0))
-        result: Floats = margins
-        return result
+        return record_margins(score, self.baseline, self._policy.bar(IMMEDIATE_BITS))
 
     def record_bits(self, score: WindowScore) -> Floats:
         """Return what each record contributes to the window's oddness; float64, (n,), bits, >= 0."""
-        weights: dict[str, float] = {}
-        if score.evaluation is None:
-            pass
-        elif score.is_warm:
-            top = float(score.column_bits.max())
-            for claim, bits in zip(score.claims, score.column_bits, strict=True):
-                if claim.column and claim.name != "rate" and bits > 0.25 * top:
-                    weights[claim.column] = max(weights.get(claim.column, 0.0), float(bits / max(top, 1e-9)))
-        else:
-            weights = {claim.column: 1.0 for claim in score.claims if claim.column and claim.name != "rate"}
-        saved = self.baseline.record_bits(score.prepared, weights)
-        if score.kept_rows is not None:
-            of_kept, saved = saved, np.zeros(score.columns.record_count)
-            saved[score.kept_rows] = of_kept
-        for found in score.records:
-            if found is not None:
-                saved = np.maximum(saved, found.bits)
-        return saved
+        return record_bits(score, self.baseline)
 
     def record_change(self, score: WindowScore, index: int) -> tuple[str, Change]:
         """Return the column and the words of what a record scorer found oddest, by the index of its claim."""
@@ -301,8 +266,7 @@ class StreamDetector:
             **self._history.state(),
             **self._policy.state(),
             "cases": self._feedback.cases.state(),
-            "recurrences": self._recurrences.state(),
-            "job_calm_windows": self._job_calm_windows,
+            "jobs": self._jobs.state(),
             "drift": self.drift.state(),
             "pending": waiting_state(self._pending),
             "recent": [prepared_state(w) for w in self._recent],
@@ -322,8 +286,7 @@ class StreamDetector:
         self._history.restore(state, self._claims())
         self._policy.restore(state)
         self._feedback.cases.restore(state["cases"])
-        self._recurrences.restore(state["recurrences"])
-        self._job_calm_windows = state["job_calm_windows"]
+        self._jobs.restore(state["jobs"])
         self.drift.restore(state["drift"])
         self._pending = deque(waiting_of_state(state["pending"]))
         self._recent.extend(prepared_of_state(w) for w in state["recent"])
@@ -404,7 +367,7 @@ class StreamDetector:
         """Say what becomes of a window that fires, or does not."""
         score.is_alarm = score.is_fired and not self._is_open
         if score.is_alarm and not score.is_protected:
-            self._expect(score)
+            self._jobs.expect(score, self.baseline, self._policy.interval_s)
             score.is_alarm = not score.is_expected
         if self._is_open:
             calm = self._calm_windows + 1 if self._is_calm(score) else 0
@@ -412,34 +375,6 @@ class StreamDetector:
             score.is_adopted = is_long and not (self._is_protected or score.is_protected)
             score.is_resolved = score.is_adopted or calm >= self._settings.recovery_windows
         score.is_anomalous = ((score.is_fired and not score.is_expected) or self._is_open) and not score.is_resolved
-
-    def _expect(self, score: WindowScore) -> None:
-        """Recognise a job that runs again."""
-        now_s, interval_s = score.closed_unix_nano / 1e9, self._policy.interval_s
-        # Which weaker claims come with it is chance.
-        subjects = self._feedback.telling(score, self.baseline, math.inf)
-        if self._recurrences.is_running:
-            score.is_expected = not self._recurrences.is_overdue(subjects, now_s, interval_s)
-        else:
-            score.recurrence = self._recurrences.find(subjects, now_s, interval_s)
-            score.is_expected = score.recurrence is not None and score.recurrence.count >= RECURRENCES
-
-    def _follow_recurrence(self, score: WindowScore) -> None:
-        """Remember when an anomaly or a job began, what it showed, and when it was over; before it is learned."""
-        now_s = score.closed_unix_nano / 1e9
-        if score.is_anomalous or score.is_expected:
-            if score.is_fired:
-                subjects = self._feedback.telling(score, self.baseline, SIGN_BITS)
-                if score.is_alarm or (score.is_expected and not self._recurrences.is_running):
-                    self._recurrences.begin(subjects, now_s, is_expected=score.is_expected)
-                else:
-                    self._recurrences.go_on(subjects)
-            self._job_calm_windows = 0
-        elif self._recurrences.is_running:
-            self._job_calm_windows += 1
-        if score.is_resolved or self._job_calm_windows >= self._settings.recovery_windows:
-            self._recurrences.end(now_s)
-            self._job_calm_windows = 0
 
     def _is_calm(self, score: WindowScore) -> bool:
         if score.is_sparse:

@@ -56,7 +56,7 @@ _WORDS = """
 above alarm_height anchor anchored_unix_nano anomaly_id bad bar baseline before began_s beyond bits calibrated_on
 calm_checks calm_windows cases check_count checked_unix_nano clock count counts deviation drift drifting edits escapes
 fresh given governor_bits has_order history history_total hourly_counts hourly_means ids interval_s is_histogram
-is_open is_point_series is_positive_scale is_protected job_calm_windows keys kinds known labels largest last_alarm
+is_open is_point_series is_positive_scale is_protected jobs keys kinds known labels largest last_alarm
 last_closed_unix_nano last_s lasting learned learned_total left_out level line lines log2_rate mean members
 multiplicity novel_total novelties novelty numbers open_id open_windows order past pending point rare_value rate
 recent recent_bits recent_count recent_s record_count record_governor_bits records recurrences running seasons seen

@@ -127,6 +127,19 @@ def test_a_confirmed_fault_alarms_each_time_it_comes(kind: str, alarmed: Callabl
         calm_down(watch)
 
 
+def test_after_a_confirmed_fault_the_calibration_goes_on(alarmed: Callable[[str], Watch]) -> None:
+    watch = alarmed("logs")
+    watch.detector.judge(ID, is_good=False)
+    before = watch.detector.state()["history_total"]
+    for _ in range(5):
+        assert fault(watch).is_protected
+    assert watch.detector.state()["history_total"] == before
+    calm_down(watch)
+    for _ in range(10):
+        watch.step()
+    assert watch.detector.state()["history_total"] >= before + 10
+
+
 def test_a_regime_that_was_adopted_before_it_was_confirmed_is_not_the_baseline_any_more() -> None:
     watch = Watch("logs", 1, DetectorSettings(adopt_after_windows=12)).warm_up(60)
     fault(watch, ID)

@@ -128,12 +128,15 @@ def _is_open_to_all(programs: Path) -> bool:
 
 def _copied(programs: Path, folder: Path) -> Path:
     """Copy the server to where any user may run it; return the folder of its programs there."""
-    shutil.copytree(programs.parent, folder / "server", symlinks=True)
-    for place in (folder / "server").rglob("*"):
+    package, site = programs.parents[1], folder / "site"
+    # The libraries lie beside the package, and are found from the programs' own place.
+    for part in package.parent.glob(f"{package.name}*"):
+        if not part.name.endswith(".dist-info"):
+            shutil.copytree(part, site / part.name, symlinks=True)
+    for place in (site, *site.rglob("*")):
         if not place.is_symlink():
-            place.chmod(place.stat().st_mode | (0o055 if place.is_dir() or place.stat().st_mode & 0o100 else 0o044))
-    (folder / "server").chmod(0o755)
-    return folder / "server" / programs.name
+            place.chmod(place.stat().st_mode | (0o055 if place.stat().st_mode & 0o100 else 0o044))
+    return site / programs.relative_to(package.parent)
 
 
 def _wait_until_ready(programs: Path, folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from driftlock_otlp.api.cursors import opaque
-from driftlock_otlp.api.v1.app import ROUTERS
+from driftlock_otlp.api.v1.app import ROUTERS, new_app
 from driftlock_otlp.auth.roles import Permission, Role
 from tests.unit.api.v1.api import Api, live
 from tests.unit.api.v1.found import ANOMALY, CHECKOUT, INCIDENT_ID, SUPPRESSION_ID, fill
@@ -92,6 +92,12 @@ async def ask(api: Api, operation: str, key: str) -> Any:
 
 def test_every_route_has_a_row() -> None:
     assert set(ROWS) == set(ROUTES)
+    app = new_app("1.2.3")
+    operations = [operation for methods in app.openapi()["paths"].values() for operation in methods.values()]
+    assert {operation["operationId"] for operation in operations} == set(ROWS)
+    # What is the same for everybody, and is tried in `test_border.py`, stands on the application itself.
+    beside = {route.path for route in app.router.routes if isinstance(route, APIRoute)}
+    assert beside == {"/v1/openapi.json", "/v1/docs", "/v1/docs.css"}
 
 
 @pytest.mark.parametrize("operation", ROUTES)

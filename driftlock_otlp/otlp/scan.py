@@ -1321,3 +1321,31 @@ def _put(fields: Any, name: Any, row: Any, value: Any) -> Any:
     elif len(column) < row:
         column.extend([None] * (row - len(column)))
     column.append(value)
+
+
+def collapse_digits(text: bytes) -> bytes:
+    """Return a text with every run of ASCII digits as a single 0.
+
+    >>> collapse_digits(b"took 1250 ms on 10.0.0.17")
+    b'took 0 ms on 0.0.0.0'
+    """
+    data: cython.p_uchar = text
+    size: cython.Py_ssize_t = len(text)
+    kept = bytearray(size)
+    into: cython.p_uchar = kept
+    at: cython.Py_ssize_t
+    end: cython.Py_ssize_t = 0
+    byte: cython.uchar
+    is_digit: cython.bint = False
+    was_digit: cython.bint
+    for at in range(size):
+        byte = data[at]
+        was_digit = is_digit
+        is_digit = byte >= 0x30 and byte <= 0x39
+        if is_digit:
+            if was_digit:
+                continue
+            byte = 0x30
+        into[end] = byte
+        end += 1
+    return bytes(kept[:end])

@@ -23,13 +23,14 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from driftlock_otlp.detection.columns import Codes
+from driftlock_otlp.otlp import scanning
 
 WILDCARD = "<*>"
 """Stands for a parameter."""
@@ -280,11 +281,21 @@ def _keys(bodies: list[str]) -> list[str]:
     joined = _SEPARATOR.join(bodies)
     if joined.count(_SEPARATOR) != len(bodies) - 1:
         joined = _SEPARATOR.join([body.replace(_SEPARATOR, " ") for body in bodies])
-    raw = joined.encode("utf-8", "replace").translate(_DIGITS_TO_ZERO)
+    return _collapse_digits(joined.encode("utf-8", "replace")).decode("utf-8", "replace").split(_SEPARATOR)
+
+
+def _collapse_by_passes(raw: bytes) -> bytes:
+    """Return a text with every run of digits as a single 0."""
+    raw = raw.translate(_DIGITS_TO_ZERO)
     # Four, then thrice two to one: runs of up to 20 digits shrink to one, longer ones while any is left.
     while b"00" in raw:
         raw = raw.replace(b"0000", b"0").replace(b"00", b"0").replace(b"00", b"0").replace(b"00", b"0")
-    return raw.decode("utf-8", "replace").split(_SEPARATOR)
+    return raw
+
+
+_collapse_digits: Callable[[bytes], bytes] = (
+    _collapse_by_passes if scanning.scan is None else scanning.scan.collapse_digits
+)
 
 
 def _mask(keys: list[str]) -> list[str]:

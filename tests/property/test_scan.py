@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from driftlock_otlp.errors import DecodeError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.otlp import decode, scanning
 from driftlock_otlp.otlp.identifiers import malformed_items
-from driftlock_otlp.windowing import logs, metrics, traces
+from driftlock_otlp.windowing import logs, metrics, templates, traces
 from driftlock_otlp.windowing.batch import StreamBatch
 from tests.benchmark.telemetry import REQUESTS
 from tests.fuzz.mutation import mutate
@@ -224,3 +225,12 @@ def test_senders_of_ever_new_attributes_are_bounded_as_by_protobuf(way: str, sig
     found = EXTRACT[signal].extract_scanned(payload, "", _scanner(way))
     assert _plain(found) == _plain(EXTRACT[signal].extract(request, ""))
     assert len(found[0].fields) == 128
+
+
+@given(text=st.text(st.sampled_from("0019aé.-\0 "), max_size=200))
+def test_runs_of_digits_become_one_zero_in_either_way(text: str) -> None:
+    expected = re.sub(r"[0-9]+", "0", text).encode()
+    assert templates._collapse_by_passes(text.encode()) == expected
+    assert interpreted().collapse_digits(text.encode()) == expected
+    if scanning.scan is not None:
+        assert scanning.scan.collapse_digits(text.encode()) == expected

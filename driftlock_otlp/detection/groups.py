@@ -72,6 +72,22 @@ class SortedGroups:
         result: Floats = (self._at(self.counts // 2) + self._at((self.counts - 1) // 2)) / 2.0
         return result
 
+    def cut_means(self, spreads: Floats, farthest: float) -> Floats:
+        """Return the mean of each group, values far from its median cut off: one step of Huber's M-estimator.
+
+        Args:
+            spreads: float64, (groups,), > 0.
+            farthest: Spreads from the median at which a value is cut off.
+
+        Returns:
+            float64, (groups,); NaN if empty.
+        """
+        medians = self.medians()
+        cut = np.clip((self.values - medians[self.codes]) / spreads[self.codes], -farthest, farthest)
+        sums = np.bincount(self.codes, cut, len(self.counts))
+        result: Floats = medians + spreads * sums / np.maximum(self.counts, 1)
+        return result
+
     def edges(self, chosen: Ints) -> Floats:
         """Return the interior quantiles of the chosen groups, none empty; float64, (groups, 15)."""
         position = (self.counts[chosen, None] - 1) / _BINS * np.arange(1, _BINS)
@@ -213,3 +229,14 @@ def _evidence(base: Ints, own: Ints) -> Floats:
     bits -= log2_gamma_half(2 * base_total + alphabet) - log2_gamma_half(2 * (base_total + own_total) + alphabet)
     result: Floats = bits
     return result
+
+
+def weighted_median(values: Floats, weights: Floats) -> float:
+    """Return the least value that has half of the weight at or below it.
+
+    >>> weighted_median(np.array([3.0, 1.0, 2.0]), np.array([5.0, 1.0, 1.0]))
+    3.0
+    """
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(passed, passed[-1] / 2.0)])

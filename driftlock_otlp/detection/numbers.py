@@ -23,7 +23,7 @@ from driftlock_otlp.detection.claims import (
 from driftlock_otlp.detection.codelength import log2_mean_exp2, mix
 from driftlock_otlp.detection.columns import Category, Codes, Floats, Ints, Number
 from driftlock_otlp.detection.compressor import Compressor
-from driftlock_otlp.detection.groups import BaselineGroups, SortedGroups, group_edges
+from driftlock_otlp.detection.groups import BaselineGroups, SortedGroups, group_edges, weighted_median
 from driftlock_otlp.detection.order import ORDER_RECORDS, OrderJudge
 
 _MOST_GROUPS = 64
@@ -44,6 +44,8 @@ _GROUP_SWING = 0.03
 """As `_LEVEL_SWING`, of one group beyond what all groups do."""
 _FEWEST_GROUPS = 3
 """Groups of which it can be said what they do together."""
+_FEWEST_STEPS = 6
+"""Steps from one point to the next from which a window's own noise is taken."""
 _MOST_LABELS = 4096
 """Labels numbered before those that have left the baseline give their numbers back."""
 
@@ -60,6 +62,7 @@ class NumberWindow:
         ids: int32, (k,): the model's numbers of the labels once learned, else None.
         value_ids: int32, (m,): the same of each value, once asked for.
         ascending: int32, (m,): order of the values, once asked for.
+        found_steps: What `steps` returns, once asked for.
     """
 
     rows: Ints
@@ -69,12 +72,22 @@ class NumberWindow:
     ids: Codes | None = None
     value_ids: Codes | None = None
     ascending: Codes | None = None
+    found_steps: tuple[Codes, Floats] | None = None
 
     def by_value(self) -> Codes:
         """Return the places of the values in ascending order; int32, (m,)."""
         if self.ascending is None:
             self.ascending = np.argsort(self.values, kind="stable").astype(np.int32)
         return self.ascending
+
+    def steps(self) -> tuple[Codes, Floats]:
+        """Return how far it is from each value to the next of its symbol: code, and distance; (k,) each."""
+        if self.found_steps is None:
+            order = np.argsort(self.codes, kind="stable")  # a symbol's values stay in the records' order
+            codes, values = self.codes[order], self.values[order]
+            same = codes[1:] == codes[:-1]
+            self.found_steps = codes[1:][same], np.abs(np.diff(values))[same]
+        return self.found_steps
 
     def known_ids(self) -> Codes:
         """Return the model's number of the label of each value of a learned window; int32, (m,)."""
@@ -125,7 +138,7 @@ class NumberModel:
         self._is_grouped = column.given is not None and not column.is_point_series
         self.claims = [
             Claim(name, "shift", "value", shape=BURSTY_SHAPE if self._is_grouped else LIGHT_SHAPE),
-            Claim(name, "level", "value", shape=NORMAL_SHAPE if self._is_grouped else LIGHT_SHAPE),
+            Claim(name, "level", "value", shape=LIGHT_SHAPE if column.given is None else NORMAL_SHAPE),
         ]
         if self._is_grouped:
             self.claims.append(Claim(name, "common", "value", shape=BURSTY_SHAPE))
@@ -135,6 +148,7 @@ class NumberModel:
         self._ids: dict[str, int] = {}
         self._windows: deque[NumberWindow] = deque()
         self._groups: BaselineGroups | None = None
+        self._usual_steps: Floats | None = None
         self._recent: npt.NDArray[np.int16] | None = None
         self._order = OrderJudge()
 
@@ -289,7 +303,7 @@ class NumberModel:
 
     def _changed(self) -> None:
         """Let go of what was computed from the baseline."""
-        self._groups = self._recent = None
+        self._groups = self._usual_steps = self._recent = None
         self._order.forget()
 
     def _number(self, window: NumberWindow) -> None:
@@ -313,15 +327,39 @@ class NumberModel:
         if not self._is_grouped:
             moved = (own.medians()[at] - groups.median[base]) / groups.spread[base]
             levels = np.abs(moved) / np.sqrt(_MEDIAN_VARIANCE * scarce + _LEVEL_SWING)
+            if self.is_point_series:
+                levels /= self._noise(window, groups)
             return _Judged(shift_labels, shifts, level_labels, levels)
-        moved = _cut_means(window, own, groups)[at]
+        all_codes = groups.codes_of(window.labels)
+        spreads = np.where(all_codes >= 0, groups.spread[all_codes], 1.0)
+        moved = (own.cut_means(spreads, _FARTHEST)[at] - groups.median[base]) / groups.spread[base]
         variance = _MEAN_VARIANCE * scarce + _GROUP_SWING
         if len(at) < _FEWEST_GROUPS:
             return _Judged(shift_labels, shifts, level_labels, np.abs(moved) / np.sqrt(variance))
-        together = _weighted_median(moved, 1.0 / variance)
+        together = weighted_median(moved, 1.0 / variance)
         common = abs(together) / math.sqrt(1.0 / float((1.0 / variance).sum()) + _LEVEL_SWING)
         levels = np.abs(moved - together) / np.sqrt(variance)
         return _Judged(shift_labels, shifts, level_labels, levels, common, together)
+
+    def _noise(self, window: NumberWindow, groups: BaselineGroups) -> float:
+        """Return how many times as far as usual it is from one point to the next in a window, at least 1.
+
+        Where all series are noisier than usual their levels are less certain. A median, so that the one
+        step at which a level changes does not count.
+        """
+        codes, steps = window.steps()
+        if len(steps) < _FEWEST_STEPS:
+            return 1.0
+        if self._usual_steps is None:
+            of_windows = [
+                (known.ids[known.steps()[0]], known.steps()[1]) for known in self._windows if known.ids is not None
+            ]
+            ids, distances = (np.concatenate(parts) for parts in zip(*of_windows, strict=True))
+            self._usual_steps = SortedGroups(ids, distances, len(self._ids)).medians()
+        known_codes = groups.codes_of(window.labels)[codes]
+        usual = np.where(known_codes >= 0, self._usual_steps[known_codes], np.nan)
+        ratios = steps[usual > 0] / usual[usual > 0]
+        return max(float(np.median(ratios)), 1.0) if len(ratios) >= _FEWEST_STEPS else 1.0
 
     def _baseline_groups(self) -> BaselineGroups:
         if self._groups is None:
@@ -363,29 +401,6 @@ class NumberModel:
     def _span(self, values: Floats) -> str:
         low, high = np.quantile(values, (0.05, 0.95))
         return f"{self._shown(float(low))} and {self._shown(float(high))}"
-
-
-def _cut_means(window: NumberWindow, own: SortedGroups, groups: BaselineGroups) -> Floats:
-    """Return how many spreads the mean of each of the window's groups lies from the baseline's median.
-
-    The mean is one step of Huber's M-estimator, from the median.
-
-    Returns:
-        float64, (labels,); of no meaning for a group that the baseline does not hold.
-    """
-    codes = groups.codes_of(window.labels)
-    spreads = np.where(codes >= 0, groups.spread[codes], 1.0)
-    medians = own.medians()
-    cut = np.clip((window.values - medians[window.codes]) / spreads[window.codes], -_FARTHEST, _FARTHEST)
-    means = np.bincount(window.codes, cut, len(window.labels)) / np.maximum(own.counts, 1)
-    result: Floats = means + (medians - np.where(codes >= 0, groups.median[codes], 0.0)) / spreads
-    return result
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values, kind="stable")
-    passed = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(passed, passed[-1] / 2.0)])
 
 
 def _quantised(window: NumberWindow, groups: BaselineGroups) -> npt.NDArray[np.int16]:

@@ -324,3 +324,23 @@ def test_a_restored_model_goes_on_alike() -> None:
         np.testing.assert_array_equal(again.evaluate(late, COMPRESSOR).values, made.evaluate(late, COMPRESSOR).values)
         made.forget(windows[0])
         again.forget(windows[0])
+
+
+def test_where_all_series_are_noisier_than_usual_a_level_says_less() -> None:
+    random = np.random.default_rng(22)
+    made = NumberModel("value", number([], given="series", is_point_series=True))
+
+    def window(shift: float, noise: float) -> NumberWindow:
+        values = noise * random.standard_normal((6, 3)) + [shift, 0.0, 0.0]
+        return made.prepare(number(values.reshape(-1)), category(list("abc") * 6))
+
+    for _ in range(20):
+        made.learn(window(0.0, 1.0))
+    quiet, loud = ([made.evaluate(window(6.0, noise), COMPRESSOR).values[LEVEL] for _ in range(9)] for noise in (1, 3))
+    assert np.median(quiet) > 2.0 * np.median(loud)
+    # The step at which the level changes is one of many: it does not count as noise.
+    sudden = made.prepare(
+        number((random.standard_normal((6, 3)) + [[0, 0, 0]] + [[8.0 * (i >= 1), 0, 0] for i in range(6)]).reshape(-1)),
+        category(list("abc") * 6),
+    )
+    assert made.evaluate(sudden, COMPRESSOR).values[LEVEL] > 15

@@ -39,21 +39,26 @@ class Shop:
 
     async def break_payment(self) -> None:
         """Let checkout log timeouts, in three windows of four."""
+        before = len(self._sidecar.logged("anomaly_detected"))
         for _ in range(_FAULTY_WINDOWS * WINDOW // _REQUEST):
             await self._send(Signal.LOGS, self._services["checkout"].logs(_REQUEST, 0.75))
-        await self._wait_for(1)
+        await self._found(before)
 
     async def slow_down(self) -> None:
         """Let the cart's spans take twelve times as long."""
+        before = len(self._sidecar.logged("anomaly_detected"))
         for _ in range(_FAULTY_WINDOWS * WINDOW // _REQUEST):
             await self._send(Signal.TRACES, self._services["cart"].traces(_REQUEST, 12.0))
-        await self._wait_for(1)
+        await self._found(before)
 
     async def recover(self) -> None:
         """Let everything be as it was."""
         for _ in range(20 * WINDOW // _REQUEST):
             await self._calm()
-        await self._wait_for(0)
+        logged = self._sidecar.logged
+        await self._sidecar.wait_until(
+            lambda: len(logged("anomaly_resolved")) >= len(logged("anomaly_detected")), "some anomaly does not end"
+        )
 
     async def _calm(self) -> None:
         for name, signal in (("checkout", Signal.LOGS), ("cart", Signal.TRACES), ("warehouse", Signal.METRICS)):
@@ -68,7 +73,6 @@ class Shop:
 
         await asyncio.to_thread(post)
 
-    async def _wait_for(self, open_count: int) -> None:
-        await self._sidecar.wait_until(
-            lambda: self._sidecar.total("driftlock_open_anomalies") == open_count, f"not {open_count} anomalies go on"
-        )
+    async def _found(self, before: int) -> None:
+        logged = self._sidecar.logged
+        await self._sidecar.wait_until(lambda: len(logged("anomaly_detected")) > before, "nothing new is found")

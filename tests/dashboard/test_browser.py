@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from driftlock_otlp.__main__ import main
+from driftlock_otlp.storage.state import STATE_FILE
+from tests.benchmark.anomalies import fill
 from tests.dashboard.scene import WINDOW, Shop
 from tests.doubles.otlp_sink import OtlpSink
 from tests.e2e.conftest import NewSidecar
@@ -72,6 +74,14 @@ async def test_with_keys_one_signs_in_and_may_do_what_the_key_may(
     sidecar = new_sidecar(sink, laid_over(small_windows(WINDOW), {"auth": {"keys_file": str(keys_file)}}))
     base = await _with_faults(sidecar, keys["sender"])
     await _script("sign_in.mjs", base, keys["viewer"], keys["operator"])
+
+
+async def test_a_hundred_thousand_anomalies_are_shown_within_a_second(new_sidecar: NewSidecar) -> None:
+    sidecar = new_sidecar(None)
+    sidecar.data.mkdir()
+    await asyncio.to_thread(fill, sidecar.data / STATE_FILE, 100_000)
+    await sidecar.start()
+    await _script("many.mjs", f"http://127.0.0.1:{sidecar.api_port}")
 
 
 async def test_pictures_are_taken_of_every_page(new_sidecar: NewSidecar, sink: OtlpSink) -> None:

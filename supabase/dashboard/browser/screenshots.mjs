@@ -6,7 +6,7 @@ import { openBrowser, openPage } from "./chromium.mjs";
 const [base, directory] = process.argv.slice(2);
 const VIEWS = [
   { name: "wide", viewport: { width: 1440, height: 900 } },
-  { name: "phone", viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2, only: ["overview", "incidents", "anomaly"] },
+  { name: "phone", viewport: { width: 390, height: 844 }, isMobile: true, only: ["overview", "incidents", "anomaly"] },
 ];
 
 async function json(path) {

@@ -16,7 +16,7 @@ import { SignInPage } from "./pages/SignIn";
 import { StreamPage } from "./pages/Stream";
 import { StreamsPage } from "./pages/Streams";
 import { UsagePage } from "./pages/Usage";
-import { Empty, Failure, Loading, cx } from "./ui/parts";
+import { Empty, Failure, cx } from "./ui/parts";
 
 interface Place {
   path: string;
@@ -102,11 +102,11 @@ export function App({ source }: { source: Source }) {
       </a>
       <div className="mx-auto max-w-[92rem] lg:grid lg:grid-cols-[13rem_minmax(0,1fr)]">
         <Navigation places={places} path={path} connection={connection} />
-        <main id="content" tabIndex={-1} className="min-w-0 px-4 py-5 outline-none sm:px-6 lg:py-7">
-          {session === "asking" && <Loading what="the page" rows={6} />}
+        <main id="content" tabIndex={-1} className="min-h-dvh min-w-0 border-line px-4 py-5 outline-none sm:px-6 lg:border-l lg:py-7">
           {session instanceof SourceError && <Failure error={session} onRetry={enter} />}
-          {session === "in" && Page && <Page key={path} id={found?.id ?? ""} />}
-          {session === "in" && !Page && (
+          {/* While it is asked whether one may, the page asks already: most may. */}
+          {!(session instanceof SourceError) && Page && <Page key={path} id={found?.id ?? ""} />}
+          {!Page && (
             <Empty title="There is no such page">
               <Link href="/" className="text-accent underline">
                 Go to the overview
@@ -130,7 +130,7 @@ function Navigation({ places, path, connection }: { places: Place[]; path: strin
   // An anomaly is found under the incidents.
   const here = path.startsWith("/anomalies/") ? "/incidents" : `/${path.split("/")[1] ?? ""}`;
   return (
-    <header className="sticky top-0 z-10 border-b border-line bg-ground/95 backdrop-blur lg:h-dvh lg:border-r lg:border-b-0">
+    <header className="sticky top-0 z-10 border-b border-line bg-ground/95 backdrop-blur lg:h-dvh lg:border-b-0">
       <div className="flex items-center justify-between gap-4 px-4 py-2.5 lg:px-5 lg:pt-7 lg:pb-5">
         <Link href="/" className="inline-flex items-center gap-2 rounded text-base font-semibold tracking-tight">
           <img src="/icon.svg" alt="" className="size-6" />

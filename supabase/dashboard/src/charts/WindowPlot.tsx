@@ -75,7 +75,7 @@ function options(
     cursor: { y: false, points: { size: 9 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => scale(measure, low, high) } },
     axes: [
-      { ...axis, space: 90, values: (_, splits) => splits.map((at) => moment(at, splits)) },
+      { ...axis, space: 90, size: 32, values: (_, splits) => splits.map((at) => moment(at, splits)) },
       { ...axis, size: 52, ...(measure.unit ? { label: measure.unit, labelFont: font, labelSize: 18 } : {}) },
     ],
     series: [

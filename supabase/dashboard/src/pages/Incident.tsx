@@ -36,7 +36,7 @@ function Detail({ incident }: { incident: IncidentDetail }) {
             {many(inOrder.length, "anomaly")} in {many(streams.size, "stream")}
           </span>
         </p>
-        <h1 id="page-title" tabIndex={-1} className="mt-2 max-w-4xl text-xl leading-snug font-semibold break-words outline-none sm:text-2xl">
+        <h1 id="page-title" tabIndex={-1} className="mt-2 text-xl leading-snug font-semibold text-pretty break-words outline-none sm:text-2xl">
           {incident.title}
         </h1>
         <p className="mt-1.5 text-sm text-quiet">

@@ -15,7 +15,7 @@ import msgspec
 
 from driftlock_otlp.model import Anomaly, AnomalyLevel, AnomalyState, AnomalyStatus
 from driftlock_otlp.storage import history
-from driftlock_otlp.storage.schema import searched_text
+from driftlock_otlp.storage.schema import FILTERED, searched_text
 from driftlock_otlp.storage.state import MAX_INTEGER
 
 _MOST_SCANNED = 20_000
@@ -43,7 +43,7 @@ _EQUAL = {
 """Columns that are filtered by one value, with the filter's names of them."""
 _LEADING = ("incident_id", "service", "tenant", "state")
 """Those with an index that begins with them; of several that are as common the first one is taken."""
-_COVERED = "number, detected_unix_nano, id, tenant, service, kind, state, status, severity, level, is_suppressed, score, p_value"
+_COVERED = f"number, detected_unix_nano, id, tenant, service, {FILTERED}"
 _CONDITIONS = (
     ("score >= :min_score", "min_score"),
     ("p_value <= :max_p_value", "max_p_value"),

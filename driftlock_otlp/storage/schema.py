@@ -56,7 +56,8 @@ def _fill_anomalies(connection: sqlite3.Connection) -> None:
         )
 
 
-_FILTERED = "kind, state, status, severity, level, is_suppressed, score, p_value"
+FILTERED = "kind, state, status, severity, level, is_suppressed, score, p_value"
+"""Columns of anomalies by which lists are filtered, and which the larger of their indexes hold."""
 
 MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
     (
@@ -190,9 +191,9 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
         _fill_anomalies,
         "DROP TABLE anomalies_before",
         # These hold all that is filtered by, so that many rows are passed without reading them.
-        f"CREATE INDEX anomalies_by_time ON anomalies (detected_unix_nano, id, tenant, service, {_FILTERED})",
-        f"CREATE INDEX anomalies_by_tenant ON anomalies (tenant, detected_unix_nano, id, service, {_FILTERED})",
-        f"CREATE INDEX anomalies_by_service ON anomalies (service, detected_unix_nano, id, tenant, {_FILTERED})",
+        f"CREATE INDEX anomalies_by_time ON anomalies (detected_unix_nano, id, tenant, service, {FILTERED})",
+        f"CREATE INDEX anomalies_by_tenant ON anomalies (tenant, detected_unix_nano, id, service, {FILTERED})",
+        f"CREATE INDEX anomalies_by_service ON anomalies (service, detected_unix_nano, id, tenant, {FILTERED})",
         "CREATE INDEX anomalies_by_state ON anomalies (state, detected_unix_nano, id)",
         "CREATE INDEX anomalies_by_incident ON anomalies (incident_id, detected_unix_nano, id)",
         "CREATE INDEX anomalies_by_age ON anomalies (recorded_unix_nano)",

@@ -54,7 +54,8 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
     saved = detector.record_bits(score)
     evidence: list[Evidence] = []
     template = ""
-    for index in _strongest_claims(score):
+    told_bits = _told_bits(score)
+    for index in _strongest_claims(score, told_bits):
         claim = score.claims[index]
         column = claim.column
         if index < len(score.records):
@@ -66,8 +67,7 @@ def explain(detector: StreamDetector, score: WindowScore, kind: str, subject: st
         if evidence and change.observed and change.observed == change.expected:
             continue  # rounded for people there is no difference to tell
         text = change.text.replace("{label}", quoted(change.label, quote_max_bytes))
-        bits = float(score.column_bits[index])
-        evidence.append(Evidence(column, claim.kind, bits, text, change.observed, change.expected))
+        evidence.append(Evidence(column, claim.kind, float(told_bits[index]), text, change.observed, change.expected))
         if column == "template" and change.label and not template and quote_max_bytes:
             template = _cut(change.label, quote_max_bytes)
     head = evidence[0]
@@ -87,12 +87,17 @@ def severity(margin_bits: float) -> AnomalySeverity:
     return AnomalySeverity.HIGH if margin_bits < 12 else AnomalySeverity.CRITICAL
 
 
-def _strongest_claims(score: WindowScore) -> list[int]:
-    """Return one claim per column, strongest first."""
-    bits = score.column_bits.copy()
+def _told_bits(score: WindowScore) -> Floats:
+    """Return the bits of each claim: of records that alarm by themselves, those of the oddest one; float64, (d,)."""
+    bits: Floats = score.column_bits.copy()
     for index, found in enumerate(score.records):
         if found is not None and found.margins.max() >= 0:
             bits[index] = max(bits[index], float(found.bits.max()))
+    return bits
+
+
+def _strongest_claims(score: WindowScore, bits: Floats) -> list[int]:
+    """Return one claim per column, strongest first."""
     # What says which symbol or value it was tells people more than what it costs to compress.
     telling = {
         claim.column for claim, b in zip(score.claims, bits, strict=True) if claim.name != "order" and b >= _LEAST_BITS

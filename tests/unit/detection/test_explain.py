@@ -96,10 +96,9 @@ def test_columns_come_strongest_first_and_once_each(watches: dict[tuple[str, int
         columns = [item.column for item in evidence]
         assert 1 <= len(columns) <= 6
         assert len(set(columns)) == len(columns)
-        if kind != "metrics":  # a point leads by its own bits, which are not a window's
-            bits = [item.bits for item in evidence]
-            assert bits == sorted(bits, reverse=True)
-        assert all(item.bits >= 4.0 for item in evidence[1:])
+        bits = [item.bits for item in evidence]
+        assert bits == sorted(bits, reverse=True)
+        assert all(item.bits >= 4.0 for item in evidence)
         assert {item.kind for item in evidence} <= {"pattern", "volume", "value", "sequence"}
         assert not any("{label}" in item.text for item in evidence)
 

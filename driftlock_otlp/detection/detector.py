@@ -11,8 +11,11 @@ an alarm. `score_one` changes nothing; `learn_one` takes the verdict in.
                                                         |
                                      unflagged: learned, 6 windows later
 
-Limits: a drift slower than the baseline's life is absorbed by it; a stream that falls silent
-gives no windows; an anomaly that lasts becomes the new normal after `adopt_after_windows`.
+Beside that, `feedback` holds windows against what people have said, `jobs` against what came before at a
+steady period, and `drift` the baseline against one of long ago.
+
+Limits: a stream that falls silent gives no windows; an anomaly that lasts becomes the new normal after
+`adopt_after_windows`, unless people have confirmed it.
 
 References:
     Keogh, Lonardi & Ratanamahatana 2004, "Towards parameter-free data mining" (compression

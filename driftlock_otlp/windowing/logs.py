@@ -300,7 +300,3 @@ class LogShaper:
         self._symbols = SymbolColumns.of_state(state["symbols"])
         self._attributes = dict(state["attributes"])
         self._optional = dict.fromkeys(state["optional"])
-
-    def generalised_templates(self) -> dict[str, str]:
-        """Return, by label, each mined template as general as it has become."""
-        return self._miner.generalised()

@@ -126,3 +126,26 @@ def test_lines_of_a_rare_severity_are_put_into_order_but_do_not_alarm_by_it() ->
     assert found.margins[1] > -ALARM_BITS and found.margins.max() < 0
     assert found.margins[0] == -math.inf and not found.bits.any()
     assert novelty.explain(window(["served"], ["ERROR"]), 0)[0] == "severity"
+
+
+def test_what_people_say_of_new_templates_is_taken_back_without_a_trace() -> None:
+    novelty = trained()
+    odd = window(["started"] * 50 + ["broken"] * 3 + ["once"])
+    evidence = novelty.score_one(odd)
+    novelty.learn_one(odd, evidence)
+    # One line of a new template is nothing to have an opinion on.
+    assert novelty.odd(odd, evidence) == ["broken"]
+    assert novelty.odd(odd, None) == []
+    before = encode_state(novelty.state())
+    assert novelty.set_aside(odd) is None
+    novelty.judge(["broken"], is_good=True)
+    aside = novelty.set_aside(odd)
+    assert aside is not None
+    assert np.flatnonzero(aside).tolist() == [50, 51, 52]
+    novelty.judge(["broken"], is_good=False)
+    assert novelty.set_aside(odd) is None
+    found = novelty.score_one(window(["started", "broken"]))
+    assert found is not None
+    assert found.margins[1] > 0
+    novelty.judge(["broken"], is_good=None)
+    assert encode_state(novelty.state()) == before

@@ -180,3 +180,37 @@ def test_a_series_without_a_symbol_has_the_empty_name() -> None:
     column, change = made.explain(columns, 0)
     assert (column, change.label, change.expected) == ("value", "", "3")
     assert isinstance(PointSeries.of_state(made.state()[0][1]), PointSeries)
+
+
+def test_values_that_people_called_bad_are_novel_again_until_that_is_taken_back() -> None:
+    made = taught(400)
+    columns = [one_window((400 + i) * 300.0, {"a": 120.0 + i}) for i in range(20)]
+    odd = []
+    for turn, window in enumerate(columns):
+        evidence = made.score_one(window)
+        assert evidence is not None
+        assert (evidence.margins[0] >= 0) == (turn == 0)
+        made.learn_one(window, evidence)
+        odd += made.odd(window, evidence)
+    for i in range(100):
+        learn(made, one_window((420 + i) * 300.0, {"a": 50.0 + 0.01 * i}))
+    later = one_window(520 * 300.0, {"a": 125.0})
+    silent = made.score_one(later)
+    assert silent is not None
+    assert silent.margins[0] < 0
+    before = encode_state(made.state())
+    made.judge(odd, is_good=False)
+    for _ in range(3):
+        again = StreamPoints()
+        again.restore(decode_state(encode_state(made.state())))
+        evidence = again.score_one(later)
+        assert evidence is not None
+        assert evidence.margins[0] > 0
+        learn(made, later)  # and it is not learned this time
+    usual = made.score_one(one_window(521 * 300.0, {"a": 50.2}))
+    assert usual is not None
+    assert usual.margins[0] < 0
+    made.restore(decode_state(before))
+    made.judge(odd, is_good=False)
+    made.judge(odd, is_good=None)
+    assert encode_state(made.state()) == before

@@ -138,3 +138,47 @@ def test_scoring_changes_nothing_and_codes_of_a_window_do_not_matter() -> None:
     assert evidence is not None
     assert [evidence.bits[0], evidence.bits[5:].max()] == first[0]
     assert top(novelty, USUAL, BROKEN) == first
+
+
+def test_a_kind_of_session_that_people_called_good_is_never_odd_and_one_called_bad_is_never_learned() -> None:
+    novelty = trained()
+    columns = window([USUAL, BROKEN], at_s=601.0)
+    evidence = novelty.score_one(columns)
+    novelty.learn_one(columns, evidence)
+    odd = novelty.odd(columns, evidence)
+    assert odd == [[["abort", "receive"], []]]
+    before = encode_state(novelty.state())
+    novelty.judge(odd, is_good=True)
+    (_, of_good), (_, margin) = top(novelty, USUAL, [*BROKEN, "abort"])
+    assert (of_good, margin) == (0.0, -np.inf)
+    novelty.judge(odd, is_good=False)
+    again = SessionNovelty("template")
+    again.restore(decode_state(encode_state(novelty.state())))
+    for _ in range(200):
+        columns = window([USUAL, BROKEN], at_s=602.0)
+        for one in (novelty, again):
+            one.learn_one(columns, one.score_one(columns))
+    for one in (novelty, again):
+        (usual, bad), (margin_usual, margin) = top(one, USUAL, BROKEN)
+        assert usual < 3.0 and margin_usual < 0
+        assert bad >= 40.0 and margin > 0
+    fresh = SessionNovelty("template")
+    fresh.restore(decode_state(before))
+    fresh.judge(odd, is_good=False)
+    fresh.judge(odd, is_good=None)
+    assert encode_state(fresh.state()) == before
+
+
+def test_of_a_usual_kind_only_its_odd_counts_get_a_verdict() -> None:
+    novelty = trained()
+    loop = ["receive"] * 4_000 + USUAL[2:]
+    columns = window([USUAL, loop], at_s=601.0)
+    evidence = novelty.score_one(columns)
+    assert evidence is not None
+    evidence.margins[len(USUAL) :] = 1.0
+    novelty.learn_one(columns, evidence)
+    odd = novelty.odd(columns, evidence)
+    assert odd == [[["allocate", "close", "receive", "store"], [1, 1, 4_000, 1]]]
+    novelty.judge(odd, is_good=False)
+    _, (usual, looping) = top(novelty, USUAL, loop)
+    assert usual < 0 < looping

@@ -75,12 +75,13 @@ class Access:
         self._clock_s = clock_s
         self._buckets: dict[str, TokenBucket] = {}
 
-    def identify(self, authorization: str | None, api_key: str | None) -> Caller:
+    def identify(self, authorization: str | None, api_key: str | None, *, is_counted: bool = True) -> Caller:
         """Return who asks; it counts against their budget.
 
         Args:
             authorization: Value of `authorization`, as `Bearer dl_…`.
             api_key: Value of `x-api-key`.
+            is_counted: Whether it does count: what is sent has a budget of its own (`auth.limits`).
 
         Raises:
             UnauthenticatedError: There is no valid key.
@@ -89,7 +90,8 @@ class Access:
         if self._keys is None:
             return _EVERYBODY
         owner = self._keys.owner_of(shown_key(authorization, api_key))
-        self._spend(owner.organization)
+        if is_counted:
+            self._spend(owner.organization)
         return Caller(owner.organization, f"key:{owner.key_id}", owner.role)
 
     def require_local(self, peer: str | None, host: str | None, origin: str | None) -> None:

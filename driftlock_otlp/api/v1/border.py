@@ -46,7 +46,7 @@ class Border:
         access: Who may knock.
         errors: Counts what should not have happened, by component.
         open_paths: What is the same for everybody, and needs no key.
-        max_body_bytes: Longest body, by path.
+        sending_paths: Where telemetry comes in, and how long its bodies may be; it has budgets of its own.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Border:
         access: Access,
         errors: Counter,
         open_paths: Collection[str],
-        max_body_bytes: Mapping[str, int],
+        sending_paths: Mapping[str, int],
     ) -> None:
         self._app = app
         self._access = access
         self._errors = errors
         self._open_paths = frozenset(open_paths)
-        self._max_body_bytes = max_body_bytes
+        self._sending_paths = sending_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,8 +84,11 @@ class Border:
             client = scope.get("client")
             self._access.require_local(client[0] if client else None, headers.get("host"), headers.get("origin"))
             if scope["path"] not in self._open_paths:
-                scope[CALLER] = self._access.identify(headers.get("authorization"), headers.get("x-api-key"))
-            limit = self._max_body_bytes.get(scope["path"], _MOST_BODY_BYTES)
+                is_counted = scope["path"] not in self._sending_paths
+                scope[CALLER] = self._access.identify(
+                    headers.get("authorization"), headers.get("x-api-key"), is_counted=is_counted
+                )
+            limit = self._sending_paths.get(scope["path"], _MOST_BODY_BYTES)
             if int(headers.get("content-length", "0")) > limit:  # The HTTP parser has refused anything but digits.
                 raise PayloadTooLargeError(_too_large(limit))
             await self._app(scope, _limited(receive, limit), say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from driftlock_otlp.errors import OverloadedError
 from driftlock_otlp.model import Signal
 from driftlock_otlp.otlp import decode
 from driftlock_otlp.otlp.json_mapping import request_to_json
-from tests.unit.api.v1.api import Api
+from driftlock_otlp.storage.state import StateDatabase
+from tests.unit.api.v1.api import Api, new_api
 
 LOG = {
     "event_type": "log",
@@ -155,6 +157,15 @@ async def test_events_are_limited_with_what_is_sent_as_otlp(keyed: Api) -> None:
     other = await keyed.call("POST", "/v1/events", LOG, key=keyed.keys["globex", Role.SENDER])
     assert other.status == 200
     assert '"requests";r=' in other.headers["ratelimit"]
+
+
+async def test_what_is_sent_has_a_budget_of_its_own(state: StateDatabase, tmp_path: Path) -> None:
+    api = new_api(state, tmp_path / "keys.yaml", requests_per_second=0.1, clock_s=lambda: 1.0)
+    for name in ("acme", "globex"):  # Each has one request of either kind.
+        key = api.keys[name, Role.ADMIN]
+        assert (await api.get("/v1/version", key=key)).status == 200
+        assert (await api.get("/v1/version", key=key)).status == 429
+        assert (await api.call("POST", "/v1/events", LOG, key=key)).status == 200
 
 
 async def test_what_the_log_does_not_take_is_to_be_sent_again(api: Api) -> None:

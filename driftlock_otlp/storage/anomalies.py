@@ -48,7 +48,7 @@ _CONDITIONS = (
     ("score >= :min_score", "min_score"),
     ("p_value <= :max_p_value", "max_p_value"),
     ("is_suppressed = :is_suppressed", "is_suppressed"),
-    ("instr((SELECT text FROM anomaly_documents AS d WHERE d.number = scanned.number), :text) > 0", "text"),
+    ("instr((SELECT text FROM anomaly_texts AS t WHERE t.number = scanned.number), :text) > 0", "text"),
 )
 _LAST = (MAX_INTEGER, "\U0010ffff")
 
@@ -139,10 +139,9 @@ def record(connection: sqlite3.Connection, anomaly: Anomaly, now_unix_nano: int)
     )
     if inserted.rowcount != 1:
         return False
-    connection.execute(
-        "INSERT INTO anomaly_documents (number, text, document) VALUES (?, ?, ?)",
-        (inserted.lastrowid, searched_text(anomaly.explanation, anomaly.template), _encode(anomaly)),
-    )
+    number, text = inserted.lastrowid, searched_text(anomaly.explanation, anomaly.template)
+    connection.execute("INSERT INTO anomaly_documents (number, document) VALUES (?, ?)", (number, _encode(anomaly)))
+    connection.execute("INSERT INTO anomaly_texts (number, text) VALUES (?, ?)", (number, text))
     return True
 
 

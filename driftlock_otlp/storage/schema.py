@@ -50,10 +50,9 @@ def _fill_anomalies(connection: sqlite3.Connection) -> None:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*facts, template, score, p_value, *(detected,) * 3, min(resolved, (1 << 63) - 1), resolution),
         )
-        connection.execute(
-            "INSERT INTO anomaly_documents (number, text, document) VALUES (?, ?, ?)",
-            (inserted.lastrowid, text, document),
-        )
+        number = inserted.lastrowid
+        connection.execute("INSERT INTO anomaly_documents (number, document) VALUES (?, ?)", (number, document))
+        connection.execute("INSERT INTO anomaly_texts (number, text) VALUES (?, ?)", (number, text))
 
 
 FILTERED = "kind, state, status, severity, level, is_suppressed, score, p_value"
@@ -186,8 +185,11 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
             resolution TEXT NOT NULL DEFAULT '')""",
         """CREATE TABLE anomaly_documents (
             number INTEGER PRIMARY KEY REFERENCES anomalies (number) ON DELETE CASCADE,
-            text TEXT NOT NULL,
             document BLOB NOT NULL)""",
+        # What is searched for text, apart from what is large.
+        """CREATE TABLE anomaly_texts (
+            number INTEGER PRIMARY KEY REFERENCES anomalies (number) ON DELETE CASCADE,
+            text TEXT NOT NULL)""",
         _fill_anomalies,
         "DROP TABLE anomalies_before",
         # These hold all that is filtered by, so that many rows are passed without reading them.

@@ -228,4 +228,5 @@ def test_too_old_and_too_many_go_but_what_is_withheld_stays(connection: sqlite3.
     assert found(connection) == [5, 4, 3, 2, 1]
     assert anomaly_course.prune(connection, before_unix_nano=NOW, most=2, most_rows=9) == 2
     assert found(connection) == [5, 4, 1]
-    assert connection.execute("SELECT count(*) FROM anomaly_documents").fetchone() == (3,)
+    for table in ("anomaly_documents", "anomaly_texts"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (3,)

@@ -57,7 +57,7 @@ class Size:
         windows: Clean windows of each, after warm-up.
         every: Clean windows from one injection of all faults to the next.
         lives: Streams of each kind that are given long faults, regimes, jobs and small windows.
-        trials: Windows of each size with each fault, per stream.
+        trials: Windows of each size with each fault, per stream; 0: they are left out.
         days: Days of a daily job; 0: it is left out.
         hours: Hours of an hourly job.
         fleet: Streams at once.
@@ -142,7 +142,7 @@ def measure_kind(
 
 def measure_small(size: Size, new_watch: lives.NewWatch) -> dict[int, lives.Ranking]:
     """Return how windows of so many log records with faults rank among clean ones."""
-    found = {records: lives.Ranking() for records in _RECORDS}
+    found = {records: lives.Ranking() for records in _RECORDS if size.trials}
     for records, ranking in found.items():
         for seed in size.seeds[: size.lives]:
             lives.rank_windows(new_watch, seed, records, size.trials, RANKED, ranking)

@@ -62,9 +62,9 @@ def run_calibration(
 
     measured = {kind: measure_kind(kind, size, new_watch, begin) for kind in STREAMS}
     begin("jobs")
-    jobs = _jobs_table(measure_jobs(size, new_watch))
+    jobs = _jobs_tables(measure_jobs(size, new_watch))
     begin("small windows")
-    small = _small_table(measure_small(size, new_watch))
+    small = _small_tables(measure_small(size, new_watch))
     begin("many streams")
     fleet = _fleet_tables(size, measured)
     begin("real streams")
@@ -82,7 +82,7 @@ def run_calibration(
             _power_table(measured),
             *real,
             *fleet,
-            small,
+            *small,
             *jobs,
             _recovery_table(measured),
             _cold_table(measured),
@@ -176,21 +176,18 @@ def _fleet_tables(size: Size, measured: dict[str, Measured]) -> list[Table]:
     ]  # fmt: skip
 
 
-def _small_table(measured: dict[int, lives.Ranking]) -> Table:
+def _small_tables(measured: dict[int, lives.Ranking]) -> list[Table]:
     rows = []
     for records, found in measured.items():
         areas = [found.auc(fault) for fault in RANKED]
         rows.append(Row(f"Driftlock, {records} records", (float(np.mean(areas)), *areas)))
     names = [f"{fault} {amount:g}" if amount else fault for fault, amount in RANKED]
-    return Table(
-        "Small windows of logs: ROC-AUC of one window with a fault against clean ones",
-        ("mean", *names),
-        tuple(rows),
-        "Asked for is a mean of .85 with windows of 20 records.",
-    )
+    title = "Small windows of logs: ROC-AUC of one window with a fault against clean ones"
+    note = "Asked for is a mean of .85 with windows of 20 records."
+    return [Table(title, ("mean", *names), tuple(rows), note)] if rows else []
 
 
-def _jobs_table(measured: dict[str, lives.Jobs]) -> list[Table]:
+def _jobs_tables(measured: dict[str, lives.Jobs]) -> list[Table]:
     rows = []
     for name, jobs in measured.items():
         shares = (jobs.share(0, 1), jobs.share(1, 2), jobs.share(2, 3), jobs.share(3, len(jobs.runs)))

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from driftlock_otlp.config.root import Config
 from driftlock_otlp.errors import InputError
 from driftlock_otlp.evaluation.calibration.fleet import Fleet
 from driftlock_otlp.evaluation.calibration.lives import Jobs, Ranking
+from driftlock_otlp.evaluation.calibration.measured import Size
 from driftlock_otlp.evaluation.calibration.real import real_sets
 from driftlock_otlp.evaluation.calibration.streams import HOUR_WINDOWS, LogStream, MetricStream, TraceStream
+from driftlock_otlp.evaluation.calibration.suite import run_calibration
 from driftlock_otlp.evaluation.calibration.watch import STREAMS, Power, Quiet, Watch, inject
 
 STREAM_DAYS = 8640
@@ -123,3 +126,22 @@ def test_a_file_that_is_no_series_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "ms_cloud" / "app" / "one.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="TimeStamp,Value,Label"):
         list(real_sets(tmp_path))
+
+
+def test_the_suite_needs_no_data() -> None:
+    size = Size(
+        seeds=range(1, 2), windows=4, every=4, lives=0, trials=0, days=0, hours=0, fleet=100, fleet_hours=1, ticks=2
+    )
+    begun: list[tuple[str, int, int]] = []
+
+    def begin(name: str, number: int, count: int) -> None:
+        begun.append((name, number, count))
+
+    found = run_calibration(None, Config(), begin, size)
+    assert [table.title.split(":")[0].partition(",")[0] for table in found.tables] == [
+        "Clean streams", "Faults", "100 streams", "100 streams over 1 hours", "After long faults", "Cold start"
+    ]  # fmt: skip
+    assert [row.detector for row in found.tables[0].rows] == [f"Driftlock, {kind}" for kind in STREAMS]
+    assert len(found.tables[1].rows) == 20
+    assert [number for _, number, _ in begun] == list(range(begun[0][2]))
+    assert found.record_count > 0

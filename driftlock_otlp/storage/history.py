@@ -74,7 +74,7 @@ def record(
         detail: The rest; JSON must be able to hold it.
     """
     last = connection.execute("SELECT seq, hash FROM history ORDER BY seq DESC LIMIT 1").fetchone()
-    seq, previous_hash = last or connection.execute("SELECT seq, hash FROM history_floor").fetchone()
+    seq, previous_hash = last or _floor(connection)
     text = msgspec.json.encode(dict(detail), order="deterministic").decode()
     row = (seq + 1, at_unix_nano, _plain(tenant), _plain(actor), _plain(action), _plain(subject), text)
     connection.execute(
@@ -129,14 +129,14 @@ def following(connection: sqlite3.Connection, *, tenant: str | None, after: int,
 
 def ends(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the number of the last entry that retention has let go, and of the newest one; 0 if there is none."""
-    (floor,) = connection.execute("SELECT seq FROM history_floor").fetchone()
+    floor, _ = _floor(connection)
     (last,) = connection.execute("SELECT max(seq) FROM history").fetchone()
     return int(floor), int(last or floor)
 
 
 def verify(connection: sqlite3.Connection) -> int | None:
     """Return the number of the first entry that is missing or not as it was written; None if all are sound."""
-    seq, previous_hash = connection.execute("SELECT seq, hash FROM history_floor").fetchone()
+    seq, previous_hash = _floor(connection)
     for *row, previous, own in connection.execute(
         f"SELECT {_COLUMNS} FROM history WHERE seq > ? ORDER BY seq",  # noqa: S608 - our own names
         (seq,),
@@ -165,7 +165,7 @@ def prune(connection: sqlite3.Connection, before_unix_nano: int, now_unix_nano: 
     ).fetchone()
     if last is None:
         return 0
-    connection.execute("UPDATE history_floor SET seq = ?, hash = ?", last)
+    connection.execute("INSERT OR REPLACE INTO history_floor (only_row, seq, hash) VALUES (1, ?, ?)", last)
     count = connection.execute("DELETE FROM history WHERE seq <= ?", (last[0],)).rowcount
     record(
         connection,
@@ -184,6 +184,12 @@ def _entries(rows: Iterable[tuple[Any, ...]]) -> list[HistoryEntry]:
         HistoryEntry(seq, at, tenant, actor, action, subject, msgspec.json.decode(detail), previous, own)
         for seq, at, tenant, actor, action, subject, detail, previous, own in rows
     ]
+
+
+def _floor(connection: sqlite3.Connection) -> tuple[int, str]:
+    """Return the number and hash of the last entry that retention has let go; 0 if it has not yet."""
+    row = connection.execute("SELECT seq, hash FROM history_floor").fetchone()
+    return (0, "") if row is None else (int(row[0]), str(row[1]))
 
 
 def _hash(previous_hash: str, row: tuple[object, ...]) -> str:

@@ -211,16 +211,16 @@ MIGRATIONS: tuple[tuple[Statement, ...], ...] = (
             hash TEXT NOT NULL)""",
         "CREATE INDEX history_by_subject ON history (subject, seq)",
         "CREATE INDEX history_by_tenant ON history (tenant, seq)",
-        # Rows up to `seq` may go; `hash` is that of the last of them, which the first that stays goes on from.
+        # Rows up to `seq` may go; `hash` is that of the last of them, which the first that stays goes on from. No row
+        # until some have gone.
         """CREATE TABLE history_floor (
             only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
             seq INTEGER NOT NULL,
             hash TEXT NOT NULL)""",
-        "INSERT INTO history_floor (only_row, seq, hash) VALUES (1, 0, '')",
         """CREATE TRIGGER history_is_never_changed BEFORE UPDATE ON history
             BEGIN SELECT raise(ABORT, 'the history is append-only'); END""",
         """CREATE TRIGGER history_is_never_deleted BEFORE DELETE ON history
-            WHEN old.seq > (SELECT seq FROM history_floor)
+            WHEN old.seq > coalesce((SELECT seq FROM history_floor), 0)
             BEGIN SELECT raise(ABORT, 'the history is append-only'); END""",
         """CREATE TABLE incidents (
             id TEXT PRIMARY KEY,

@@ -6,15 +6,18 @@ import asyncio
 import random
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from driftlock_otlp.errors import StorageFormatError, StorageUnavailableError
-from driftlock_otlp.model import Signal
+from driftlock_otlp.model import AnomalyStatus, Signal
 from driftlock_otlp.observability.metrics import Metrics
-from driftlock_otlp.storage import quarantine
+from driftlock_otlp.storage import anomalies, history, quarantine
+from driftlock_otlp.storage.anomalies import AnomalyFilter
 from driftlock_otlp.storage.state import StateDatabase, cursors, set_cursor
+from tests.unit.storage.test_anomalies import ANOMALY
 
 PAGE_BYTES = 4096
 ROWS = 400
@@ -146,3 +149,33 @@ async def test_database_that_is_not_ours_is_not_rebuilt(tmp_path: Path) -> None:
     with pytest.raises(StorageFormatError, match="move it away"):
         StateDatabase(path, durability="os").open()
     assert path.read_bytes() == before
+
+
+async def test_anomalies_and_their_history_are_kept_when_another_table_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+
+    def find(connection: sqlite3.Connection) -> None:
+        for number in range(3):
+            anomalies.record(connection, replace(ANOMALY, id=f"{number:032x}"), 1)
+        for at in (1, 5):
+            anomalies.set_status(connection, f"{1:032x}", AnomalyStatus.DISMISSED, actor="local", at_unix_nano=at)
+        assert history.prune(connection, 2, 6, most_rows=9) == 1  # the chain begins behind what has gone
+
+    state = StateDatabase(path, durability="os")
+    state.open()
+    await state.write(find)
+    state.close()
+    spoil(path, leaf_page(path, 200))
+    state = StateDatabase(path, durability="os", metrics=Metrics())
+    state.open()
+    kept = await state.read(lambda c: anomalies.find(c, AnomalyFilter(text="zahlung")))
+    assert sorted((anomaly.id[-1], anomaly.status) for anomaly in kept) == [
+        ("0", "new"),
+        ("1", "dismissed"),
+        ("2", "new"),
+    ]
+    assert await state.read(history.verify) is None
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        await state.write(lambda c: c.execute("DELETE FROM history"))
+    state.close()

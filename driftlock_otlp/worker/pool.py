@@ -197,7 +197,9 @@ class WorkerPool:
             self._send(
                 worker,
                 messages.Start(
-                    config_json=self._config.model_dump_json(exclude={"exporters", "forward", "events", "webhooks"}),
+                    config_json=self._config.model_dump_json(
+                        exclude={"exporters", "forward", "events", "webhooks", "supabase"}
+                    ),
                     log_directory=str(self._log_directory),
                     checkpoint_path=str(self._checkpoint_path(worker)),
                     index=worker.index,

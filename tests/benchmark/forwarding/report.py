@@ -14,7 +14,7 @@ from statistics import median
 from tests.benchmark.forwarding.load import SENDERS, Measured
 
 _HEAD = """\
-# Benchmarks
+# Beside collectors that only forward
 
 What Driftlock costs beside collectors that only forward, by `make bench`. Written by that command: each figure is the
 median of {rounds} rounds in one run, programs taking turns within a round, on {machine}.
@@ -28,15 +28,15 @@ Not comparable: the Collector and rotel acknowledge from memory, except with a p
 and detect nothing. The Collector's isolation-forest processor is not in the table: no module proxy served it here.
 rotel batches small requests together before it sends, the Collector and Driftlock send on what they got.
 
-![CPU seconds per million records](results/forwarding.svg)
+![CPU seconds per million records](forwarding.svg)
 """
 
 
 def write(directory: Path, measured: Sequence[Measured]) -> None:
-    """Write `benchmarks.md`, and `results/forwarding.json` and `.svg` beside it.
+    """Write `forwarding.md`, with `forwarding.json` and `.svg` beside it.
 
     Args:
-        directory: Of the documents.
+        directory: Of the results among the documents.
         measured: All runs, in the order in which they were made.
     """
     groups: dict[str, dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
@@ -60,12 +60,10 @@ def write(directory: Path, measured: Sequence[Measured]) -> None:
                 f" {min(run.delivered / run.records for run in runs):.2%} |"
             )
         page.append("")
-    (directory / "benchmarks.md").write_text("\n".join(page))
-    results = directory / "results"
-    results.mkdir(exist_ok=True)
+    (directory / "forwarding.md").write_text("\n".join(page))
     raw = {"machine": machine, "rounds": rounds, "runs": [asdict(run) for run in measured]}
-    (results / "forwarding.json").write_text(json.dumps(raw, indent=1) + "\n")
-    _plot(results / "forwarding.svg", groups)
+    (directory / "forwarding.json").write_text(json.dumps(raw, indent=1) + "\n")
+    _plot(directory / "forwarding.svg", groups)
 
 
 def _plot(path: Path, groups: dict[str, dict[str, list[Measured]]]) -> None:

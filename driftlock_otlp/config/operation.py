@@ -53,8 +53,8 @@ class ApiConfig(Section):
     requests_per_second: float = Field(
         default=50.0,
         gt=0,
-        description="Management requests (/v1) of each organisation, and ten times as many at once after a pause; beyond"
-        " that 429. Without API keys there is no limit, and this machine alone is answered.",
+        description="Management requests (/v1) of each organisation, and ten times as many at once after a pause;"
+        " beyond that 429. Without API keys there is no limit, and this machine alone is answered.",
     )
 
 

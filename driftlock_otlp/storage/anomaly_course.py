@@ -54,7 +54,7 @@ def resolve(connection: sqlite3.Connection, anomaly_id: str, at_unix_nano: int, 
         connection: The state database.
         anomaly_id: Its whole id.
         at_unix_nano: Event time of its end.
-        resolution: `recovered` or `adopted`.
+        resolution: `recovered`, `adopted` or `dismissed`.
 
     Returns:
         True if it went on; False if it is unknown or was resolved before, which stays as it was.

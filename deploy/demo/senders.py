@@ -186,7 +186,11 @@ class Checkout:
         error = next((step.error for step in steps if step.error), "")
         method, path = route.split(" ")
         status = 502 if error else 200
-        attributes = {"http.request.method": method, "http.route": path, "http.response.status_code": status}
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "http.route": path,
+            "http.response.status_code": status,
+        }
         root = Step(route, SpanKind.SERVER, self._ms(4), attributes, error and "502")
         context, duration_s = self._telemetry.trace(now_unix_nano, root, steps)
         self._duration.record(duration_s, {"http.route": path})

@@ -51,6 +51,8 @@ TABLES = (
     f" window_count, last_unix_nano, resolved_unix_nano, resolution ON anomalies BEGIN {_NOTE_ANOMALY} END",
     "CREATE TRIGGER gone_anomalies_are_not_noted AFTER DELETE ON anomalies BEGIN"
     " DELETE FROM outbox WHERE destination = 'supabase' AND key = 'anomaly:' || old.id; END",
+    "CREATE TRIGGER gone_history_is_not_noted AFTER DELETE ON history BEGIN"
+    " DELETE FROM outbox WHERE destination = 'supabase' AND key = 'history:' || old.seq; END",
     f"CREATE TRIGGER history_is_noted AFTER INSERT ON history BEGIN {_NOTE_HISTORY} END",
 )
 """What this module adds to the schema."""

@@ -94,6 +94,15 @@ def test_pruned_history_stays_verifiable_and_says_what_went(connection: sqlite3.
     assert history.verify(connection) is None
 
 
+def test_what_is_pruned_waits_for_no_destination_any_more(connection: sqlite3.Connection) -> None:
+    write(connection, 3)
+    noted = "SELECT count(*) FROM outbox WHERE key LIKE 'history:%'"
+    before = connection.execute(noted).fetchone()[0]
+    gone = history.prune(connection, 9000, 9000, most_rows=100)
+    # What says that they were pruned is an entry itself.
+    assert connection.execute(noted).fetchone()[0] == before - gone + 1
+
+
 def test_history_of_which_all_is_pruned_goes_on_where_it_was(connection: sqlite3.Connection) -> None:
     write(connection, 3)
     assert history.prune(connection, 9000, 9000, most_rows=100) == 3

@@ -9,6 +9,6 @@ all its processes, and how long the senders waited for each acknowledgement. Pro
 what a shared machine does to one of them it does to its neighbours; figures are medians over the rounds.
 
 `pool` makes the requests, `programs` has what is compared, `sink` is the destination (a process of its own), `load`
-sends and measures, `report` writes `docs/results/forwarding.md` and the raw figures beside it. Everything stays on
+sends and measures, `report` writes `docs/benchmarks/forwarding.md` and the raw figures beside it. Everything stays on
 127.0.0.1.
 """

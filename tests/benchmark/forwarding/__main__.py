@@ -19,7 +19,7 @@ from tests.interop import programs
 
 RECORDS = {1000: 200_000, 100: 40_000}
 """Records of one run, by those in a request."""
-_RESULTS = Path(__file__).parents[3] / "docs" / "results"
+_DIRECTORY = Path(__file__).parents[3] / "docs" / "benchmarks"
 
 
 def cases(*, is_quick: bool) -> list[Case]:
@@ -44,7 +44,7 @@ def main() -> int:
     chosen = [program for program in PROGRAMS if options.only in program.name and _is_here(program)]
     measured = asyncio.run(_run(chosen, cases(is_quick=options.quick), options.rounds))
     if not options.quick and not options.only:
-        report.write(_RESULTS, measured)
+        report.write(_DIRECTORY, measured)
     return 0 if all(run.delivered == run.records for run in measured) else 1
 
 

@@ -36,9 +36,10 @@ def write(directory: Path, measured: Sequence[Measured]) -> None:
     """Write `forwarding.md`, with `forwarding.json` and `.svg` beside it.
 
     Args:
-        directory: Of the results among the documents.
+        directory: Made if it is not there.
         measured: All runs, in the order in which they were made.
     """
+    directory.mkdir(exist_ok=True)
     groups: dict[str, dict[str, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for run in measured:
         groups[run.case][run.program].append(run)

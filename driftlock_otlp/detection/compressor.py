@@ -10,6 +10,8 @@ two apart: baselines of one are never compared with windows of the other.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import importlib.util
 from collections.abc import Callable
@@ -90,23 +92,45 @@ class _KnownSizes:
         return size
 
 
-class OpenZLCompressor:
-    """OpenZL's generic numeric graph."""
+class _Engine:
+    """OpenZL's objects, one set in a process.
+
+    Its bindings abort if the garbage collector frees a compressor before the context that refers to it. So nothing else
+    holds them, and they go at the end of the process, the context first.
+    """
 
     def __init__(self) -> None:
         from openzl import ext  # noqa: PLC0415 - absent on platforms without a wheel
 
-        self._ext = ext
-        compressor = ext.Compressor()
-        compressor.set_parameter(ext.CParam.FormatVersion, _OPENZL_FORMAT_VERSION)
-        compressor.set_parameter(ext.CParam.CompressedChecksum, _CHECKSUM_OFF)
-        compressor.set_parameter(ext.CParam.ContentChecksum, _CHECKSUM_OFF)
-        compressor.select_starting_graph(ext.graphs.Compress()(compressor))
-        context = ext.CCtx()
+        self.ext = ext
+        self.compressor = ext.Compressor()
+        self.compressor.set_parameter(ext.CParam.FormatVersion, _OPENZL_FORMAT_VERSION)
+        self.compressor.set_parameter(ext.CParam.CompressedChecksum, _CHECKSUM_OFF)
+        self.compressor.set_parameter(ext.CParam.ContentChecksum, _CHECKSUM_OFF)
+        self.compressor.select_starting_graph(ext.graphs.Compress()(self.compressor))
+        self.context = ext.CCtx()
         # Sticky must come first: without it the context forgets its compressor after one call.
-        context.set_parameter(ext.CParam.StickyParameters, 1)
-        context.ref_compressor(compressor)
-        self._compressor, self._context = compressor, context
+        self.context.set_parameter(ext.CParam.StickyParameters, 1)
+        self.context.ref_compressor(self.compressor)
+
+    def close(self) -> None:
+        """Let go of them in the right order."""
+        del self.context
+        del self.compressor
+
+
+@functools.cache
+def _engine() -> _Engine:
+    engine = _Engine()
+    atexit.register(engine.close)
+    return engine
+
+
+class OpenZLCompressor:
+    """OpenZL's generic numeric graph."""
+
+    def __init__(self) -> None:
+        ext = _engine().ext
         self._known = _KnownSizes()
         version = f"{ext.LIBRARY_VERSION_MAJOR}.{ext.LIBRARY_VERSION_MINOR}.{ext.LIBRARY_VERSION_PATCH}"
         self._fingerprint = f"openzl-{version}/format-{_OPENZL_FORMAT_VERSION}"
@@ -126,7 +150,8 @@ class OpenZLCompressor:
             return b""
         buffer = np.ascontiguousarray(column)
         try:
-            frame: bytes = self._context.compress([self._ext.Input(self._ext.Type.Numeric, buffer)])
+            ext = _engine().ext
+            frame: bytes = _engine().context.compress([ext.Input(ext.Type.Numeric, buffer)])
         except RuntimeError as error:
             raise CompressorError(
                 f"OpenZL could not compress {buffer.size} values of {buffer.dtype}: {error}"
@@ -138,7 +163,7 @@ class OpenZLCompressor:
         if not frame:
             return b""
         try:
-            (output,) = self._ext.DCtx().decompress(frame)
+            (output,) = _engine().ext.DCtx().decompress(frame)
         except (RuntimeError, ValueError) as error:
             raise CompressorError(f"this is no sound OpenZL frame: {error}") from error
         return bytes(output.content.as_bytes())

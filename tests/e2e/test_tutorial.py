@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,8 +79,8 @@ class Reader:
     def _here(self, text: str) -> str:
         for port, own in ((4317, self._grpc), (4318, self._http), (8080, self._api)):
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{own}")
-        program = f"{sys.executable} -m driftlock_otlp"
-        return text.replace("driftlock-otlp ", f"{program} ").replace("python3 ", f"{sys.executable} ")
+        python = shlex.quote(sys.executable)
+        return text.replace("driftlock-otlp ", f"{python} -m driftlock_otlp ").replace("python3 ", f"{python} ")
 
 
 @pytest.mark.timeout(240)

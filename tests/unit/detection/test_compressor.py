@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,3 +85,16 @@ def test_the_setting_chooses_the_compressor() -> None:
     assert isinstance(new_compressor("zstd"), ZstdCompressor)
     assert isinstance(new_compressor("openzl"), OpenZLCompressor)
     assert isinstance(new_compressor("auto"), OpenZLCompressor)
+
+
+def test_compressors_in_cycles_are_collected_without_harm_to_the_process() -> None:
+    # The bindings abort the process if their objects are freed in the wrong order.
+    program = (
+        "import gc; from types import SimpleNamespace as N; from driftlock_otlp.detection.compressor import *\n"
+        "for _ in range(3):\n"
+        "    one = N(compressor=new_compressor('auto')); one.itself = one\n"
+        "    one.compressor.compress(np.arange(9)); del one\n"
+        "    gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

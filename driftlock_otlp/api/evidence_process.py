@@ -47,13 +47,11 @@ async def evidence_pdf_of(bundle: bytes) -> bytes:
 def main() -> None:
     """Read a bundle, write the PDF."""
     from driftlock_otlp.api.evidence_pdf import evidence_pdf  # noqa: PLC0415 - only this process needs its library
-    from driftlock_otlp.detection.compressor import new_compressor  # noqa: PLC0415
     from driftlock_otlp.windowing.bundle import read_bundle  # noqa: PLC0415
-    from driftlock_otlp.windowing.evidence import verify  # noqa: PLC0415
+    from driftlock_otlp.windowing.evidence import compressor_of, verify  # noqa: PLC0415
 
     bundle = read_bundle(sys.stdin.buffer.read())
-    compressor = new_compressor("zstd" if bundle.json("settings.json")["compressor"].startswith("zstd") else "auto")
-    sys.stdout.buffer.write(evidence_pdf(bundle, verify(bundle, compressor)))
+    sys.stdout.buffer.write(evidence_pdf(bundle, verify(bundle, compressor_of(bundle))))
 
 
 if __name__ == "__main__":

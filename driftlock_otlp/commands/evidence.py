@@ -11,11 +11,10 @@ from rich.console import Console
 from driftlock_otlp.commands.command import Command, add_config_arguments
 from driftlock_otlp.commands.database import state_database
 from driftlock_otlp.commands.terminal import cell, counted, plain_table, standard_output, time_text
-from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.errors import ConfigError, InputError
 from driftlock_otlp.storage import anomalies, evidence
 from driftlock_otlp.windowing.bundle import Bundle, read_bundle
-from driftlock_otlp.windowing.evidence import Check, verify
+from driftlock_otlp.windowing.evidence import Check, compressor_of, verify
 
 _DESCRIPTION = """\
 Take out and check the evidence of anomalies.
@@ -87,7 +86,7 @@ def _export(arguments: argparse.Namespace) -> int:
         from driftlock_otlp.api.evidence_pdf import evidence_pdf  # noqa: PLC0415
 
         bundle = read_bundle(data)
-        data = evidence_pdf(bundle, verify(bundle, _compressor_of(bundle)))
+        data = evidence_pdf(bundle, verify(bundle, compressor_of(bundle)))
     path = arguments.out or Path(f"evidence-{anomaly.id[:8]}.{'pdf' if arguments.pdf else 'zip'}")
     try:
         path.write_bytes(data)
@@ -102,7 +101,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         try:
             bundle = read_bundle(path.read_bytes())
-            checks = verify(bundle, _compressor_of(bundle))
+            checks = verify(bundle, compressor_of(bundle))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from None
         except InputError as error:
@@ -136,14 +135,6 @@ def _print_outcome(console: Console, path: Path, bundle: Bundle, checks: list[Ch
             table.add_row(cell(check.name), cell(check.stored), cell(check.found), "" if check.is_right else "differs")
         console.print(table)
     return not wrong
-
-
-def _compressor_of(bundle: Bundle) -> Compressor:
-    """Return the compressor that wrote a bundle, or the one at hand if that is not here."""
-    try:
-        return new_compressor("zstd" if bundle.json("settings.json")["compressor"].startswith("zstd") else "auto")
-    except (KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"the bundle does not say which compressor wrote it: {error!r}") from error
 
 
 COMMAND = Command("evidence", "take out and check the evidence of anomalies", _DESCRIPTION, _add_arguments, _run)

@@ -33,7 +33,7 @@ from typing import Any
 import msgspec
 
 from driftlock_otlp.detection.columns import Category, Columns, Counts, Number
-from driftlock_otlp.detection.compressor import Compressor
+from driftlock_otlp.detection.compressor import Compressor, new_compressor
 from driftlock_otlp.detection.detector import StreamDetector
 from driftlock_otlp.detection.scores import ALGORITHM, DetectorSettings, WindowScore
 from driftlock_otlp.errors import CompressorError, InputError
@@ -189,6 +189,18 @@ def make_bundle(
         }
     )
     return EvidenceBundle(judged.anomaly_id, judged.stream.tenant, root, data)
+
+
+def compressor_of(bundle: Bundle) -> Compressor:
+    """Return the compressor that wrote a bundle, or the one at hand if that is not here.
+
+    Raises:
+        InputError: The bundle does not say which it was.
+    """
+    try:
+        return new_compressor("zstd" if bundle.json("settings.json")["compressor"].startswith("zstd") else "auto")
+    except (KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"the bundle does not say which compressor wrote it: {error!r}") from error
 
 
 def verify(bundle: Bundle, compressor: Compressor) -> list[Check]:

@@ -347,7 +347,3 @@ def _read_orders(source: FileIO, orders: _Orders) -> None:
 
 if __name__ == "__main__":
     main()
-    # All is written and closed. The interpreter would now free OpenZL's objects in an order of which its bindings
-    # complain on standard error.
-    sys.stderr.flush()
-    os._exit(0)
